@@ -1,0 +1,36 @@
+package rumprun
+
+// Support says how much of a system call's manual page holds here.
+type Support uint8
+
+const (
+	// Unsupported calls answer ENOSYS (or the errno that Note names).
+	Unsupported Support = iota
+	// Partial calls work, but for what Note names.
+	Partial
+	// Full calls do what the manual page says.
+	Full
+)
+
+// Call is one row of the system call table: the only source of the dispatch,
+// of docs/syscalls.md and of the coverage test.
+type Call struct {
+	NR      uintptr
+	Name    string
+	Handler Handler
+	Support Support
+	// Note says what is missing (Partial) or why (Unsupported); empty if Full.
+	Note string
+}
+
+// calls lists every system call, by subsystem; each list stands beside its
+// handlers. A number that stands twice fails the package's tests.
+var calls = [][]Call{
+	// Each subsystem adds its list here, one line each:
+	// memory (sys_mm.go)
+	// tasks (sys_task.go)
+	// signals (sys_signal.go)
+	// files (sys_file.go)
+	// events (sys_event.go)
+	// sockets (sys_socket.go)
+}
