@@ -1,6 +1,6 @@
 module github.com/nabla-build/nabla-build
 
-go 1.26
+go 1.26.3
 
 require (
 	github.com/google/btree v1.1.3
