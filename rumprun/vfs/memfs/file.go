@@ -1,0 +1,210 @@
+package memfs
+
+import (
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nabla-build/nabla-build/rumprun/vfs"
+)
+
+// file is an open regular file.
+type file struct {
+	vfs.Base
+	n   *node
+	mu  sync.Mutex // protects pos; taken before n.mu
+	pos int64
+}
+
+func (f *file) Stat() (unix.Stat_t, error) {
+	a := f.n.Attr()
+	return a.Stat(), nil
+}
+
+func (f *file) Release() {
+	n := f.n
+	n.mu.Lock()
+	n.opens--
+	n.free()
+	n.mu.Unlock()
+}
+
+func (f *file) Read(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := f.read(p, f.pos)
+	f.pos += int64(n)
+	return n, nil
+}
+
+func (f *file) Pread(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, unix.EINVAL
+	}
+	return f.read(p, off), nil
+}
+
+func (f *file) read(p []byte, off int64) int {
+	n := f.n
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	k := n.data.readAt(p, off)
+	// As mount option relatime has it, but for its once-a-day rule.
+	if k > 0 && f.StatusFlags()&unix.O_NOATIME == 0 && (!n.atime.After(n.mtime) || !n.atime.After(n.ctime)) {
+		n.atime = time.Now()
+	}
+	return k
+}
+
+func (f *file) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	k, end, err := f.write(p, f.pos)
+	if k > 0 {
+		f.pos = end
+	}
+	return k, err
+}
+
+// Pwrite writes at off; on a description with O_APPEND at the end, as Linux
+// has it (pwrite(2), BUGS).
+func (f *file) Pwrite(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, unix.EINVAL
+	}
+	k, _, err := f.write(p, off)
+	return k, err
+}
+
+func (f *file) write(p []byte, off int64) (k int, end int64, err error) {
+	n := f.n
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if f.StatusFlags()&unix.O_APPEND != 0 {
+		off = n.data.size
+	}
+	if len(p) == 0 {
+		return 0, off, nil
+	}
+	if n.seals&(unix.F_SEAL_WRITE|unix.F_SEAL_FUTURE_WRITE) != 0 {
+		return 0, off, unix.EPERM
+	}
+	if n.seals&unix.F_SEAL_GROW != 0 {
+		if off >= n.data.size {
+			return 0, off, unix.EPERM
+		}
+		p = p[:min(int64(len(p)), n.data.size-off)]
+	}
+	if off == maxFileSize {
+		return 0, off, unix.EFBIG
+	}
+	p = p[:min(int64(len(p)), maxFileSize-off)]
+	k, err = n.data.writeAt(p, off)
+	if k > 0 {
+		n.touch()
+	}
+	return k, off + int64(k), err
+}
+
+func (f *file) Seek(off int64, whence int) (int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.n.mu.Lock()
+	defer f.n.mu.Unlock()
+	switch whence {
+	case unix.SEEK_SET:
+	case unix.SEEK_CUR:
+		off += f.pos
+	case unix.SEEK_END:
+		off += f.n.data.size
+	case unix.SEEK_DATA, unix.SEEK_HOLE:
+		var err error
+		if off, err = f.n.data.seek(off, whence == unix.SEEK_DATA); err != nil {
+			return 0, err
+		}
+	default:
+		return 0, unix.EINVAL
+	}
+	if off < 0 {
+		return 0, unix.EINVAL
+	}
+	f.pos = off
+	return off, nil
+}
+
+// Truncate is ftruncate(2); the caller has checked that f is open for writing.
+func (f *file) Truncate(size int64) error { return f.n.Truncate(size) }
+
+// Allocate is fallocate(2) with the modes FALLOC_FL_KEEP_SIZE,
+// FALLOC_FL_PUNCH_HOLE and FALLOC_FL_ZERO_RANGE; others are EOPNOTSUPP.
+func (f *file) Allocate(mode uint32, off, n int64) error {
+	d := &f.n.data
+	f.n.mu.Lock()
+	defer f.n.mu.Unlock()
+	if off > maxFileSize-n {
+		return unix.EFBIG
+	}
+	seals := f.n.seals
+	switch mode {
+	case 0, unix.FALLOC_FL_KEEP_SIZE:
+		if off+n > d.size && mode == 0 && seals&unix.F_SEAL_GROW != 0 {
+			return unix.EPERM
+		}
+		if n/pageSize > d.pool.limit {
+			return unix.ENOSPC
+		}
+		if err := d.allocate(off, n); err != nil {
+			return err
+		}
+	case unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_ZERO_RANGE, unix.FALLOC_FL_ZERO_RANGE | unix.FALLOC_FL_KEEP_SIZE:
+		if seals&(unix.F_SEAL_WRITE|unix.F_SEAL_FUTURE_WRITE) != 0 {
+			return unix.EPERM
+		}
+		if off < d.size {
+			if err := d.punch(off, min(n, d.size-off)); err != nil {
+				return err
+			}
+		}
+		if mode&unix.FALLOC_FL_ZERO_RANGE != 0 {
+			if n/pageSize > d.pool.limit {
+				return unix.ENOSPC
+			}
+			if err := d.allocate(off, n); err != nil {
+				return err
+			}
+		}
+	default:
+		return unix.EOPNOTSUPP
+	}
+	if mode&unix.FALLOC_FL_KEEP_SIZE == 0 {
+		d.size = max(d.size, off+n)
+	}
+	f.n.touch()
+	return nil
+}
+
+// Seals and AddSeals are fcntl(2)'s F_GET_SEALS and F_ADD_SEALS; EINVAL unless
+// the file came from memfd_create(2).
+func (f *file) Seals() (int, error) {
+	f.n.mu.Lock()
+	defer f.n.mu.Unlock()
+	if !f.n.sealable {
+		return 0, unix.EINVAL
+	}
+	return f.n.seals, nil
+}
+
+func (f *file) AddSeals(s int) error {
+	f.n.mu.Lock()
+	defer f.n.mu.Unlock()
+	const known = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE | unix.F_SEAL_FUTURE_WRITE | unix.F_SEAL_EXEC
+	switch {
+	case !f.n.sealable || s&^known != 0:
+		return unix.EINVAL
+	case f.n.seals&unix.F_SEAL_SEAL != 0:
+		return unix.EPERM
+	}
+	f.n.seals |= s
+	return nil
+}
