@@ -1,7 +1,5 @@
 //go:build integration
 
-// Package conformance runs small Linux programs natively and in a nabla image:
-// the Linux kernel is the oracle, so the outputs must be equal.
 package conformance
 
 import (

@@ -1,7 +1,5 @@
 //go:build integration
 
-// Package integration runs the Python sample image as people would: with
-// nabla-build run, runc and docker.
 package integration
 
 import (
