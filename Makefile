@@ -1,0 +1,65 @@
+# Two commands: make demo, make test. `make` alone builds bin/nabla-build.
+# docs/building.md lists every target.
+
+GO ?= go
+VERSION ?= $(shell git describe --tags --always 2>/dev/null || echo unknown)
+export CGO_ENABLED = 0
+
+RUNTIME := $(shell find goruntime cmd/nabla cmd/nabla-go rumprun tender archive manifest selfexe -name '*.go' -o -name '*.s' -o -name '*.h' -o -name '*.txt' 2>/dev/null) go.mod
+ASSETS := release/assets
+
+.PHONY: all
+all: bin/nabla-build
+
+# The tender with the library OS, on the runtime overlay.
+build/nabla: $(RUNTIME)
+	$(GO) run ./cmd/nabla-go -o $@ ./cmd/nabla
+
+# The helper of the user network, a module of its own.
+build/nabla-netd: $(shell find netd -name '*.go' -o -name 'go.*' 2>/dev/null)
+	cd netd && $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid=' -o ../$@ .
+
+$(ASSETS)/nabla: build/nabla
+	cp $< $@
+$(ASSETS)/nabla-netd: build/nabla-netd
+	cp $< $@
+
+bin/nabla-build: $(ASSETS)/nabla $(ASSETS)/nabla-netd $(shell find . -name '*.go' -not -path './test/*') go.mod
+	$(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X github.com/nabla-build/nabla-build/release.Version=$(VERSION)' -o $@ ./cmd/nabla-build
+
+# The Python sample as an ordinary OCI image.
+build/images/python-base.tar: images/mkbase.sh
+	mkdir -p $(@D)
+	images/mkbase.sh $@ python3 ca-certificates
+
+build/images/python: build/images/python-base.tar $(shell find images/python images/mkimage -type f)
+	$(GO) run ./images/mkimage -base $< -add images/python/app:/app -workdir /app -env PYTHONUNBUFFERED=1 \
+		-expose 8080 -entrypoint '["python3","/app/server.py"]' $@
+	touch $@
+
+.PHONY: packages
+packages:
+	test/packages.sh
+
+.PHONY: demo
+demo: packages
+	$(MAKE) all build/images/python
+	$(GO) run ./demo
+
+.PHONY: test
+test: packages
+	$(MAKE) all build/images/python
+	$(GO) vet ./... && $(GO) vet -tags integration ./test/...
+	$(GO) test ./...
+	cd netd && $(GO) vet ./... && $(GO) test ./...
+	$(GO) test -tags integration -count=1 -timeout 20m ./test/...
+
+# The Go runtime behind the gate: 100 runs.
+.PHONY: stress
+stress:
+	$(GO) run ./cmd/nabla-go -environment -o build/stress ./goruntime/stress
+	for i in $$(seq 100); do build/stress 1 >/dev/null || { echo "stress: run $$i failed"; exit 1; }; done; echo "stress: 100 runs, 100 passed"
+
+.PHONY: clean
+clean:
+	rm -rf bin build $(ASSETS)/nabla $(ASSETS)/nabla-netd
