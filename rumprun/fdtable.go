@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nabla-build/nabla-build/rumprun/vfs"
+	"github.com/nabla-build/nabla-build/rumprun/vfs/filelock"
 )
 
 // Description is an open file description with its reference count: one
@@ -15,6 +16,11 @@ import (
 type Description struct {
 	vfs.File
 	refs atomic.Int64
+	// entry is the name that the file was opened by; nil for what has none
+	// (pipes, sockets, epoll).
+	entry *vfs.Dentry
+	// locks is the table in which this description holds locks; nil: none.
+	locks atomic.Pointer[filelock.Table]
 }
 
 // NewDescription wraps f with one reference, which the caller owns.
@@ -24,12 +30,30 @@ func NewDescription(f vfs.File) *Description {
 	return d
 }
 
+// newDescriptionAt is NewDescription for a file that was opened by name entry.
+func newDescriptionAt(f vfs.File, entry *vfs.Dentry) *Description {
+	d := NewDescription(f)
+	d.entry = entry
+	return d
+}
+
+// inode returns the inode that the file was opened by; nil for what has none.
+func (d *Description) inode() vfs.Inode {
+	if d.entry == nil {
+		return nil
+	}
+	return d.entry.Inode()
+}
+
 // IncRef takes a reference; the caller must hold one already.
 func (d *Description) IncRef() { d.refs.Add(1) }
 
 // DecRef drops a reference; the last one releases the file.
 func (d *Description) DecRef() {
 	if d.refs.Add(-1) == 0 {
+		if l := d.locks.Load(); l != nil {
+			l.Release(d)
+		}
 		d.File.Release()
 	}
 }

@@ -22,6 +22,8 @@ type Kernel struct {
 	procs   map[int32]*Process
 	tasks   map[int32]*Task
 	nextTID int32
+
+	files fileState
 }
 
 // Process is a guest process: what its threads share. Children made by vfork
@@ -34,4 +36,5 @@ type Process struct {
 
 	as  *mm.AddressSpace
 	fds *FDTable
+	fs  *fsContext
 }

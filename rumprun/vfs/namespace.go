@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -383,4 +384,50 @@ func (n *Namespace) Rename(c *Context, oldBase *Dentry, oldPath string, newBase 
 		return unix.EBUSY
 	}
 	return from.dir.inode.Rename(c, from.dir, from.d, to.dir, to.name, to.d, flags)
+}
+
+// WriteFile makes path a regular file with content and permissions perm,
+// replacing what was there and making the directories that are missing.
+func (n *Namespace) WriteFile(c *Context, path string, content []byte, perm uint32) error {
+	if i := strings.LastIndexByte(path, '/'); i > 0 {
+		if err := n.MkdirAll(c, path[:i], 0o755); err != nil {
+			return err
+		}
+	}
+	if err := n.Unlink(c, nil, path); err != nil && err != unix.ENOENT {
+		return err
+	}
+	f, _, err := n.Open(c, nil, path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, perm, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Release()
+	for len(content) > 0 {
+		k, err := f.Write(content)
+		if err != nil {
+			return err
+		}
+		content = content[k:]
+	}
+	return nil
+}
+
+// MkdirAll makes directory path and those above it that are missing.
+func (n *Namespace) MkdirAll(c *Context, path string, perm uint32) error {
+	for i := 1; i <= len(path); i++ {
+		if i < len(path) && path[i] != '/' {
+			continue
+		}
+		if err := n.Mkdir(c, nil, path[:i], perm); err != nil && err != unix.EEXIST {
+			return err
+		}
+	}
+	d, err := n.Lookup(c, nil, path, true, 0)
+	if err != nil {
+		return err
+	}
+	if a := d.inode.Attr(); !a.IsDir() {
+		return unix.ENOTDIR
+	}
+	return nil
 }

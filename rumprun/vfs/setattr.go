@@ -190,3 +190,11 @@ type Sealed interface {
 	Seals() (int, error)
 	AddSeals(int) error
 }
+
+// FIFOEnd is a File that is one end of a FIFO: open(2) waits for the other.
+type FIFOEnd interface {
+	File
+	// PeerOpened returns a channel that is closed when the other end has been
+	// opened, nil if that is so already or this end need not wait.
+	PeerOpened() <-chan struct{}
+}
