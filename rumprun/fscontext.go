@@ -3,6 +3,7 @@ package rumprun
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,12 +19,15 @@ type fileState struct {
 	locks   filelock.Table
 	entropy *entropy.Source
 	limit   int64 // of file data in memory, in bytes
+	boot    time.Time
+	bootID  string
 }
 
 // mount is a row of /proc/self/mountinfo.
 type mount struct {
-	path string
-	root *vfs.Dentry
+	path   string
+	root   *vfs.Dentry
+	parent int // index of the mount that it is on
 }
 
 // fsContext is what a process's paths are resolved with: its root and working

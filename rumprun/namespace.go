@@ -2,7 +2,7 @@ package rumprun
 
 import (
 	"fmt"
-	"path"
+	"maps"
 	"slices"
 	"time"
 
@@ -10,7 +10,10 @@ import (
 
 	"github.com/nabla-build/nabla-build/rumprun/entropy"
 	"github.com/nabla-build/nabla-build/rumprun/vfs"
+	"github.com/nabla-build/nabla-build/rumprun/vfs/devfs"
 	"github.com/nabla-build/nabla-build/rumprun/vfs/memfs"
+	"github.com/nabla-build/nabla-build/rumprun/vfs/procfs"
+	"github.com/nabla-build/nabla-build/rumprun/vfs/sysfs"
 )
 
 // Device numbers of the file systems, as stat(2) shows them.
@@ -69,42 +72,90 @@ func (k *Kernel) newMemfd(t *Task, name string, flags int) (*Description, error)
 	return newDescriptionAt(f, d), nil
 }
 
-// newFiles makes the namespace that cfg describes: the layers with the
-// container's files over them, and the mounts below /dev, /proc and /sys. It
-// reads next to nothing of the layers.
+// newFiles makes the namespace that the configuration describes: the layers
+// with the container's files over them, and what is mounted below. It reads
+// next to nothing of the layers.
 func (k *Kernel) newFiles() error {
 	cfg := &k.cfg
 	f := &k.files
+	f.boot = time.Now()
 	f.entropy = entropy.New(cfg.Entropy)
+	f.bootID = k.uuid()
 	f.limit = limitSize(cfg.MemoryLimit)
 	layers, err := memfs.OpenLayers(cfg.Archives)
 	if err != nil {
 		return fmt.Errorf("open the image's archives: %w", err)
 	}
+	devices := &devfs.Devices{Entropy: f.entropy, Terminal: k.openTerminal}
 	root := memfs.New(memfs.Options{
-		Layers: layers, Dev: devRoot, Limit: f.limit,
+		Layers: layers, Dev: devRoot, Limit: f.limit, FIFO: newFIFO, Device: devices.Open,
 		Type: unix.OVERLAYFS_SUPER_MAGIC, Name: "overlay", Source: "overlay", MountOptions: "rw,relatime",
-		FIFO: k.newFIFO, Device: k.openDevice,
 	})
 	f.ns = vfs.NewNamespace(root)
-	f.mounts = []mount{{"/", root}}
+	f.mounts = []mount{{path: "/", root: root}}
 	c := &vfs.Context{Creds: vfs.NewCreds(0, 0, nil)}
-	for _, name := range slices.Sorted(mapKeys(cfg.Files)) {
+	for _, name := range slices.Sorted(maps.Keys(cfg.Files)) {
 		if err := f.ns.WriteFile(c, name, cfg.Files[name], 0o644); err != nil {
 			return fmt.Errorf("lay %s over the image: %w", name, err)
 		}
 	}
-	return k.mountAll(c)
-}
-
-// mountOn mounts root on dir, which is made if the image does not have it.
-func (k *Kernel) mountOn(c *vfs.Context, dir string, root *vfs.Dentry) error {
-	if err := k.files.ns.MkdirAll(c, dir, 0o755); err != nil {
-		return fmt.Errorf("make mount point %s: %w", dir, err)
+	tmpfs := func(dev uint64, mode uint32, options string) memfs.Options {
+		return memfs.Options{
+			Dev: dev, Limit: f.limit, Mode: mode, FIFO: newFIFO, Device: devices.Open,
+			Type: unix.TMPFS_MAGIC, Name: "tmpfs", Source: "tmpfs", MountOptions: options,
+		}
 	}
-	if err := k.files.ns.Mount(c, path.Clean(dir), root); err != nil {
-		return fmt.Errorf("mount on %s: %w", dir, err)
+	dev, err := devfs.New(devices, tmpfs(devDev, 0o755, "rw,nosuid"), "pts", "shm", "mqueue")
+	if err != nil {
+		return fmt.Errorf("make /dev: %w", err)
 	}
-	k.files.mounts = append(k.files.mounts, mount{dir, root})
+	for _, m := range []mount{
+		{"/proc", procfs.New(devProc, procSource{k}), 0},
+		{"/sys", sysfs.New(devSys, f.boot), 0},
+		{"/dev", dev, 0},
+		{"/dev/shm", memfs.New(tmpfs(devShm, 0o1777, "rw,nosuid,nodev,noexec")), 3},
+	} {
+		if err := f.ns.MkdirAll(c, m.path, 0o755); err != nil {
+			return fmt.Errorf("make mount point %s: %w", m.path, err)
+		}
+		if err := f.ns.Mount(c, m.path, m.root); err != nil {
+			return fmt.Errorf("mount on %s: %w", m.path, err)
+		}
+		f.mounts = append(f.mounts, m)
+	}
 	return nil
 }
+
+// usage is how much file content is in memory, in bytes.
+func (f *fileState) usage() int64 {
+	var n int64
+	for _, m := range f.mounts {
+		if s := m.root.Inode().StatFS(); s.Blocks > 0 {
+			n += int64(s.Blocks-s.BlocksFree) * s.BlockSize
+		}
+	}
+	return n
+}
+
+// openTerminal opens the caller's controlling terminal, /dev/tty: the
+// container's, where it has one.
+func (k *Kernel) openTerminal(_ *vfs.Context, flags uint32) (vfs.File, error) {
+	for _, f := range k.cfg.Stdio {
+		if f == nil {
+			continue
+		}
+		if st, err := f.Stat(); err == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev>>8 != 1 {
+			d := NewDescription(keepOpen{f})
+			return &sharedFile{File: f, d: d, flags: flags}, nil
+		}
+	}
+	return nil, unix.ENXIO
+}
+
+// keepOpen is a file that outlives its descriptions.
+type keepOpen struct{ vfs.File }
+
+func (keepOpen) Release() {}
+
+// newFIFO makes the pipe behind a FIFO; nil: opening it is ENXIO.
+func newFIFO() memfs.FIFO { return nil }

@@ -324,6 +324,16 @@ func sysFlock(t *Task, a Args) (uintptr, error) {
 	return 0, t.lock(table, key, filelock.Whole, l, op&unix.LOCK_NB == 0)
 }
 
+// The requests of ioctl(2) that every descriptor has (the kernel's
+// include/uapi/asm-generic/ioctls.h).
+const (
+	fionread = 0x541b
+	fionbio  = 0x5421
+	fionclex = 0x5450
+	fioclex  = 0x5451
+	fioasync = 0x5452
+)
+
 // sysIoctl is ioctl(2): the requests that every descriptor has, then the
 // file's own.
 func sysIoctl(t *Task, a Args) (uintptr, error) {
@@ -337,17 +347,17 @@ func sysIoctl(t *Task, a Args) (uintptr, error) {
 		return 0, unix.EBADF
 	}
 	switch req {
-	case unix.FIOCLEX:
+	case fioclex:
 		return 0, t.p.fds.SetCloExec(fd, true)
-	case unix.FIONCLEX:
+	case fionclex:
 		return 0, t.p.fds.SetCloExec(fd, false)
-	case unix.FIONBIO, unix.FIOASYNC:
+	case fionbio, fioasync:
 		on, err := copyIn[int32](t, arg)
 		if err != nil {
 			return 0, err
 		}
 		bit := uint32(unix.O_NONBLOCK)
-		if req == unix.FIOASYNC {
+		if req == fioasync {
 			bit = unix.O_ASYNC
 		}
 		fl := d.StatusFlags() &^ bit
@@ -356,7 +366,7 @@ func sysIoctl(t *Task, a Args) (uintptr, error) {
 		}
 		d.SetStatusFlags(fl)
 		return 0, nil
-	case unix.FIONREAD:
+	case fionread:
 		if i := d.inode(); i != nil {
 			if at := i.Attr(); at.IsRegular() {
 				pos, err := d.Seek(0, unix.SEEK_CUR)

@@ -80,7 +80,8 @@ func sysOpenat(t *Task, a Args) (uintptr, error) {
 
 // sysOpenat2 is openat2(2).
 func sysOpenat2(t *Task, a Args) (uintptr, error) {
-	const size0 = 24
+	const size0 = 24 // OPEN_HOW_SIZE_VER0
+	const resolveCached = 0x20
 	size := a[3]
 	switch {
 	case size < size0:
@@ -98,14 +99,14 @@ func sysOpenat2(t *Task, a Args) (uintptr, error) {
 		}
 	}
 	flags, mode, res := binary.LittleEndian.Uint64(raw), binary.LittleEndian.Uint64(raw[8:]), binary.LittleEndian.Uint64(raw[16:])
-	const known = unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH | unix.RESOLVE_IN_ROOT | unix.RESOLVE_CACHED
+	const known = unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH | unix.RESOLVE_IN_ROOT | resolveCached
 	switch {
 	case flags&^openFlags != 0, mode&^0o7777 != 0, res&^known != 0,
 		res&unix.RESOLVE_BENEATH != 0 && res&unix.RESOLVE_IN_ROOT != 0,
 		mode != 0 && flags&unix.O_CREAT == 0 && flags&unix.O_TMPFILE != unix.O_TMPFILE,
 		flags&unix.O_PATH != 0 && flags&^(unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC) != 0:
 		return 0, unix.EINVAL
-	case res&unix.RESOLVE_CACHED != 0:
+	case res&resolveCached != 0:
 		return 0, unix.EAGAIN
 	}
 	return t.openat(a.Int(0), a[1], uint32(flags), uint32(mode), vfs.Resolve(res))

@@ -76,8 +76,8 @@ func sysNewfstatat(t *Task, a Args) (uintptr, error) {
 // sysStatx is statx(2).
 func sysStatx(t *Task, a Args) (uintptr, error) {
 	fl, mask := a.Int(2), uint32(a[3])
-	if fl&^(unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT|unix.AT_STATX_SYNC_TYPE) != 0 ||
-		fl&unix.AT_STATX_SYNC_TYPE == unix.AT_STATX_SYNC_TYPE || mask&unix.STATX__RESERVED != 0 {
+	if fl&^(unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT|atStatxSyncType) != 0 ||
+		fl&atStatxSyncType == atStatxSyncType || mask&unix.STATX__RESERVED != 0 {
 		return 0, unix.EINVAL
 	}
 	o, err := t.objectAt(a.Int(0), a[1], fl, true)
@@ -198,3 +198,6 @@ func sysFstatfs(t *Task, a Args) (uintptr, error) {
 	}
 	return 0, copyOut(t, a[1], unix.Statfs_t{Type: typ, Bsize: 4096, Frsize: 4096, Namelen: vfs.NameMax, Flags: stValid})
 }
+
+// atStatxSyncType are the AT_STATX_* flags.
+const atStatxSyncType = unix.AT_STATX_FORCE_SYNC | unix.AT_STATX_DONT_SYNC

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nabla-build/nabla-build/archive"
 )
 
 const (
@@ -26,8 +28,11 @@ type data struct {
 	size   int64
 	lower  []byte // read-only; bytes at and beyond lowEnd are not seen any more
 	lowEnd int64  // <= size and <= len(lower)
-	chunks map[int64]*chunk
-	pages  int64 // present
+	// patched is the lower file if its call sites are rewritten: what is read
+	// are its original bytes.
+	patched archive.Node
+	chunks  map[int64]*chunk
+	pages   int64 // present
 	// overLow counts the present pages that lie over lower data; -1: count again.
 	overLow int64
 	pool    *pool
@@ -98,6 +103,9 @@ func (d *data) readLower(p []byte, off int64) {
 	n := 0
 	if off < d.lowEnd {
 		n = copy(p, d.lower[off:d.lowEnd])
+		if d.patched.Valid() {
+			d.patched.ReadAt(p[:n], off)
+		}
 	}
 	clear(p[n:])
 }

@@ -10,37 +10,6 @@ import (
 	"github.com/nabla-build/nabla-build/rumprun/vfs"
 )
 
-// below finds name in the layers under this directory. For a directory the
-// rest of the merge is returned too.
-func (n *node) below(name string) (Node, int, []lowerDir) {
-	var top Node
-	var layer int
-	var dirs []lowerDir
-	for _, l := range n.lower {
-		c, ok := l.node.Lookup(name)
-		if !ok {
-			continue
-		}
-		if c.Whiteout() {
-			break
-		}
-		isDir := c.Mode()&unix.S_IFMT == unix.S_IFDIR
-		if top == nil {
-			top, layer = c, l.layer
-			if !isDir {
-				return top, layer, nil
-			}
-		} else if !isDir {
-			break
-		}
-		dirs = append(dirs, lowerDir{c, l.layer})
-		if c.Opaque() {
-			break
-		}
-	}
-	return top, layer, dirs
-}
-
 func (n *node) Lookup(_ *vfs.Context, d *vfs.Dentry, name string) (*vfs.Dentry, error) {
 	if !n.isDir() {
 		return nil, unix.ENOTDIR
@@ -51,15 +20,11 @@ func (n *node) Lookup(_ *vfs.Context, d *vfs.Dentry, name string) (*vfs.Dentry, 
 		}
 		return e, nil
 	}
-	low, layer, dirs := n.below(name)
-	if low == nil {
+	low, ok := lookupLower(n.lower, name)
+	if !ok {
 		return nil, unix.ENOENT
 	}
-	c := n.fs.fromLower(low, layer)
-	if dirs != nil {
-		c.lower = dirs
-	}
-	e := vfs.NewDentry(d, name, c)
+	e := vfs.NewDentry(d, name, n.fs.fromLower(low))
 	n.entries[name] = e
 	return e, nil
 }
@@ -85,16 +50,16 @@ func (n *node) ReadDir(*vfs.Context, *vfs.Dentry) ([]vfs.DirEntry, error) {
 	if len(n.lower) > 0 {
 		seen := make(map[string]bool)
 		for _, l := range n.lower {
-			l.node.ReadDir(func(name string, c Node) bool {
+			for c := range l.r.ReadDir(l.node) {
+				name := c.Name()
 				if _, ok := n.entries[name]; ok || seen[name] {
-					return true
+					continue
 				}
 				seen[name] = true
-				if !c.Whiteout() {
-					out = append(out, vfs.DirEntry{Name: name, Ino: lowerIno(l.layer, c.ID()), Type: uint8(c.Mode() >> 12)})
+				if e, ok := lookupLower(n.lower, name); ok {
+					out = append(out, vfs.DirEntry{Name: name, Ino: lowerIno(e.layer, e.node.Ino()), Type: uint8(e.node.Mode() >> 12)})
 				}
-				return true
-			})
+			}
 		}
 	}
 	slices.SortFunc(out, func(a, b vfs.DirEntry) int { return strings.Compare(a.Name, b.Name) })
@@ -139,7 +104,7 @@ func (n *node) insert(d *vfs.Dentry, name string, c *node) *vfs.Dentry {
 
 // drop removes entry name, leaving a mark where a layer has one too.
 func (n *node) drop(name string) {
-	if low, _, _ := n.below(name); low != nil {
+	if _, ok := lookupLower(n.lower, name); ok {
 		n.entries[name] = nil
 	} else {
 		delete(n.entries, name)

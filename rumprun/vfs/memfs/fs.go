@@ -14,13 +14,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nabla-build/nabla-build/archive"
 	"github.com/nabla-build/nabla-build/rumprun/vfs"
 )
 
 // Options say what a file system is.
 type Options struct {
-	// Layers are the root directories of the read-only layers, lowest first.
-	Layers []Node
+	// Layers are the read-only layers, lowest first.
+	Layers []*archive.Reader
 	// Dev is the device number that stat(2) shows.
 	Dev uint64
 	// Limit is the most file data that may be in memory, in bytes.
@@ -67,17 +68,16 @@ func New(o Options) *vfs.Dentry {
 	if o.Mode == 0 {
 		fs.opts.Mode = 0o755
 	}
-	var low []lowerDir
-	for i := len(o.Layers) - 1; i >= 0; i-- {
-		low = append(low, lowerDir{o.Layers[i], i})
-		if o.Layers[i].Opaque() {
-			break
-		}
-	}
 	var root *node
-	if len(low) > 0 {
-		root = fs.fromLower(low[0].node, low[0].layer)
-		root.lower = low
+	if dirs := rootDirs(o.Layers); len(dirs) > 0 {
+		e := lowerEntry{dirs[0].node, dirs[0].layer, dirs}
+		for _, d := range dirs {
+			if !d.node.Implied() {
+				e.node, e.layer = d.node, d.layer
+				break
+			}
+		}
+		root = fs.fromLower(e)
 	} else {
 		now := time.Now()
 		root = fs.newNode(vfs.Attr{Mode: unix.S_IFDIR | fs.opts.Mode, Atime: now, Mtime: now, Ctime: now, Btime: now})
@@ -108,50 +108,10 @@ func (fs *FS) newNode(a vfs.Attr) *node {
 	}
 	n.data.pool = &fs.pool
 	if a.IsDir() {
-		n.entries = make(map[string]*vfs.Dentry)
+		n.makeDir()
 		n.nlink = 2
 	}
 	fs.inodes.Add(1)
-	return n
-}
-
-// lowerIno is the inode number of a layer's object: the same before and after
-// its node is made, and below 2^53, so that it fits a double.
-func lowerIno(layer int, id uint64) uint64 { return uint64(layer+1)<<32 | id }
-
-// fromLower makes the node of a layer's object.
-func (fs *FS) fromLower(l Node, layer int) *node {
-	key := lowerID{layer, l.ID()}
-	shared := l.Nlink() > 1 && l.Mode()&unix.S_IFMT != unix.S_IFDIR
-	if shared {
-		if n := fs.linked[key]; n != nil {
-			return n
-		}
-	}
-	t := time.Unix(0, l.Mtime())
-	n := &node{
-		fs: fs, ino: lowerIno(layer, l.ID()), kind: l.Mode() & unix.S_IFMT, mode: l.Mode(), uid: l.UID(), gid: l.GID(), rdev: l.Rdev(),
-		nlink: uint64(max(1, l.Nlink())), atime: t, mtime: t, ctime: t, btime: t, origin: l,
-	}
-	n.data.pool = &fs.pool
-	switch n.kind {
-	case unix.S_IFREG:
-		b := l.Data()
-		n.data.lower, n.data.size, n.data.lowEnd = b, int64(len(b)), int64(len(b))
-	case unix.S_IFLNK:
-		n.target = string(l.Data())
-	case unix.S_IFDIR:
-		n.entries = make(map[string]*vfs.Dentry)
-	}
-	if x := l.Xattrs(); x != nil {
-		n.xattrs = make(map[string][]byte, len(x))
-		for k, v := range x {
-			n.xattrs[k] = v
-		}
-	}
-	if shared {
-		fs.linked[key] = n
-	}
 	return n
 }
 

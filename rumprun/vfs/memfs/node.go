@@ -14,10 +14,10 @@ import (
 // the rest by mu.
 type node struct {
 	vfs.NoInode
-	fs     *FS
-	ino    uint64
-	kind   uint32 // the type bits of mode, which never change
-	origin Node   // of the layer that it came from; nil if it was made here
+	fs   *FS
+	ino  uint64
+	kind uint32 // the type bits of mode, which never change
+	bad  error  // why a layer's file cannot be opened
 
 	// Directories: entries holds what is in memory, nil for a name that was
 	// removed and must hide the layers' entry. lower are the directories that
@@ -42,10 +42,7 @@ type node struct {
 	object                     any
 }
 
-type lowerDir struct {
-	node  Node
-	layer int
-}
+func (n *node) makeDir() { n.entries = make(map[string]*vfs.Dentry) }
 
 func (n *node) isDir() bool { return n.kind == unix.S_IFDIR }
 
@@ -120,6 +117,9 @@ func (n *node) SetObject(o any) {
 func (n *node) Open(c *vfs.Context, d *vfs.Dentry, flags uint32) (vfs.File, error) {
 	switch n.kind {
 	case unix.S_IFREG:
+		if n.bad != nil {
+			return nil, n.bad
+		}
 		n.mu.Lock()
 		n.opens++
 		n.mu.Unlock()

@@ -1,0 +1,192 @@
+package rumprun
+
+import (
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nabla-build/nabla-build/rumprun/vfs"
+	"github.com/nabla-build/nabla-build/rumprun/vfs/procfs"
+)
+
+// procSource tells /proc of the kernel.
+type procSource struct{ k *Kernel }
+
+func (s procSource) Self(c *vfs.Context) (pid, tid int32) {
+	if t, ok := c.Caller.(*Task); ok {
+		return t.p.pid, t.tid
+	}
+	return 0, 0
+}
+
+func (s procSource) Processes() []int32 {
+	s.k.mu.Lock()
+	defer s.k.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.k.procs))
+}
+
+func (s procSource) PathOf(c *vfs.Context, d *vfs.Dentry) string {
+	path, reachable, deleted := s.k.files.ns.Path(c, d)
+	if !reachable {
+		path = "(unreachable)" + path
+	}
+	if deleted {
+		path += " (deleted)"
+	}
+	return path
+}
+
+func (s procSource) Process(pid int32) *procfs.Process {
+	s.k.mu.Lock()
+	p := s.k.procs[pid]
+	var threads []procfs.Thread
+	for _, tid := range slices.Sorted(maps.Keys(s.k.tasks)) {
+		if t := s.k.tasks[tid]; t.p == p {
+			threads = append(threads, procfs.Thread{TID: tid, Pending: t.pending.Load()})
+		}
+	}
+	s.k.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	out := &procfs.Process{
+		PID: pid, PGID: pid, SID: pid, Threads: threads, Creds: p.fs.creds.Load(), Umask: p.fs.umask.Load(),
+		FDs: p.fds.Open, FD: p.procFD,
+	}
+	if p.parent != nil {
+		out.PPID = p.parent.pid
+	}
+	p.fs.mu.Lock()
+	out.Cwd, out.Root = p.fs.cwd, p.fs.root
+	p.fs.mu.Unlock()
+	return out
+}
+
+// procFD describes descriptor fd for /proc/PID/fd.
+func (p *Process) procFD(fd int) (procfs.FD, bool) {
+	d, err := p.fds.Get(fd)
+	if err != nil {
+		return procfs.FD{}, false
+	}
+	defer d.DecRef()
+	o := procfs.FD{Entry: d.entry, Flags: d.StatusFlags(), Stat: d.Stat}
+	if on, _ := p.fds.CloExec(fd); on {
+		o.Flags |= unix.O_CLOEXEC
+	}
+	if pos, err := d.Seek(0, unix.SEEK_CUR); err == nil {
+		o.Position = pos
+	}
+	if d.entry != nil {
+		return o, true
+	}
+	o.Label = label(d.File)
+	o.Reopen = func(flags uint32) (vfs.File, error) {
+		// The descriptor may name something else by now, or nothing.
+		now, err := p.fds.Get(fd)
+		if err != nil || now != d {
+			if err == nil {
+				now.DecRef()
+			}
+			return nil, unix.ENOENT
+		}
+		return reopen(now, flags)
+	}
+	return o, true
+}
+
+// Labelled is a file without a name that says how /proc/PID/fd shows it:
+// "anon_inode:[eventpoll]".
+type Labelled interface{ Label() string }
+
+func label(f vfs.File) string {
+	if l, ok := f.(Labelled); ok {
+		return l.Label()
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return "anon_inode:[file]"
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFIFO:
+		return fmt.Sprintf("pipe:[%d]", st.Ino)
+	case unix.S_IFSOCK:
+		return fmt.Sprintf("socket:[%d]", st.Ino)
+	case unix.S_IFCHR:
+		return "/dev/console"
+	}
+	return "anon_inode:[file]"
+}
+
+// Reopener is a file without a name that can be opened again through
+// /proc/PID/fd, as a pipe can.
+type Reopener interface {
+	Reopen(flags uint32) (vfs.File, error)
+}
+
+// reopen opens what d is once more; it takes over the reference. Streams that
+// the container was started with are shared: the new description has status
+// flags of its own. Sockets are ENXIO, as on Linux.
+func reopen(d *Description, flags uint32) (vfs.File, error) {
+	if r, ok := d.File.(Reopener); ok {
+		defer d.DecRef()
+		return r.Reopen(flags)
+	}
+	st, err := d.Stat()
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO && st.Mode&unix.S_IFMT != unix.S_IFCHR {
+		d.DecRef()
+		return nil, unix.ENXIO
+	}
+	have, want := d.StatusFlags()&unix.O_ACCMODE, flags&unix.O_ACCMODE
+	if have != unix.O_RDWR && have != want {
+		d.DecRef()
+		return nil, unix.EACCES
+	}
+	return &sharedFile{File: d.File, d: d, flags: flags}, nil
+}
+
+// sharedFile is another description of a stream.
+type sharedFile struct {
+	vfs.File
+	d     *Description
+	flags uint32
+}
+
+func (f *sharedFile) StatusFlags() uint32      { return f.flags }
+func (f *sharedFile) SetStatusFlags(fl uint32) { f.flags = fl }
+func (f *sharedFile) Release()                 { f.d.DecRef() }
+
+func (s procSource) System() procfs.System {
+	k := s.k
+	files := uint64(k.files.usage())
+	sys := procfs.System{
+		Release: k.cfg.Release, Hostname: k.cfg.Hostname, CPUInfo: k.cfg.CPUInfo, Boot: k.files.boot,
+		MemTotal: k.cfg.MemoryLimit, MemUsed: files, FileMemory: files,
+		NoFile: k.cfg.NoFile, BootID: k.files.bootID, UUID: k.uuid,
+	}
+	for i, m := range k.files.mounts {
+		parent := firstMountID
+		if i == 0 {
+			parent = 1
+		} else if m.parent > 0 {
+			parent = firstMountID + m.parent
+		}
+		sys.Mounts = append(sys.Mounts, procfs.Mount{ID: firstMountID + i, Parent: parent, Path: m.path, Root: m.root})
+	}
+	k.mu.Lock()
+	sys.Threads = len(k.tasks)
+	sys.LastPID = k.nextTID - 1
+	k.mu.Unlock()
+	return sys
+}
+
+// uuid makes a random UUID (RFC 9562, version 4).
+func (k *Kernel) uuid() string {
+	var b [16]byte
+	k.files.entropy.Read(b[:])
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	h := hex.EncodeToString(b[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
