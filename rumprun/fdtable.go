@@ -168,6 +168,13 @@ func (f *FDTable) SetCloExec(fd int, on bool) error {
 	return nil
 }
 
+// SetLimit changes the limit (RLIMIT_NOFILE); descriptors above it stay open.
+func (f *FDTable) SetLimit(n int) {
+	f.mu.Lock()
+	f.limit = n
+	f.mu.Unlock()
+}
+
 // Open lists the descriptors in use, ascending (/proc/self/fd).
 func (f *FDTable) Open() []int {
 	f.mu.Lock()

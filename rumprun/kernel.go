@@ -10,31 +10,44 @@ package rumprun
 
 import (
 	"sync"
+	"time"
 
+	"github.com/nabla-build/nabla-build/rumprun/hypercall"
 	"github.com/nabla-build/nabla-build/rumprun/mm"
 )
 
 // Kernel is the state that all guest processes share.
 type Kernel struct {
-	cfg Config
+	cfg   Config
+	table [maxSyscall]*Call // dispatch, by number
+	arena *mm.Arena
 
-	mu      sync.Mutex // protects the maps and nextTID
-	procs   map[int32]*Process
-	tasks   map[int32]*Task
-	nextTID int32
+	bootTime time.Duration // monotonic
+	futexes  futexTable
+	files    fileState
 
-	files fileState
+	mu       sync.Mutex // protects the maps and nextTID; taken before Process.mu
+	procs    map[int32]*Process
+	tasks    map[int32]*Task
+	nextTID  int32
+	reported map[uintptr]bool // unimplemented calls already named in the log
+
+	taskGone chan struct{} // capacity 1: a thread has gone
+	exitOnce sync.Once
+	forkOnce sync.Once
 }
 
-// Process is a guest process: what its threads share. Children made by vfork
-// and posix_spawn are processes of their own at other addresses of the one
-// address space.
-type Process struct {
-	k      *Kernel
-	pid    int32
-	parent *Process
+// exit ends the container with the status of its init process.
+func (k *Kernel) exit(p *Process) {
+	k.exitOnce.Do(func() {
+		p.mu.Lock()
+		status := exitStatus(p.status)
+		p.mu.Unlock()
+		k.cfg.Exit(status)
+	})
+}
 
-	as  *mm.AddressSpace
-	fds *FDTable
-	fs  *fsContext
+// monotonic is CLOCK_MONOTONIC, the guest's too: it shares the host's vDSO.
+func (k *Kernel) monotonic() time.Duration {
+	return hypercall.Monotonic()
 }

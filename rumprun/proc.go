@@ -8,6 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gvisor.dev/gvisor/pkg/abi/linux"
+
 	"github.com/nabla-build/nabla-build/rumprun/vfs"
 	"github.com/nabla-build/nabla-build/rumprun/vfs/procfs"
 )
@@ -40,21 +42,41 @@ func (s procSource) PathOf(c *vfs.Context, d *vfs.Dentry) string {
 }
 
 func (s procSource) Process(pid int32) *procfs.Process {
-	s.k.mu.Lock()
-	p := s.k.procs[pid]
-	var threads []procfs.Thread
-	for _, tid := range slices.Sorted(maps.Keys(s.k.tasks)) {
-		if t := s.k.tasks[tid]; t.p == p {
-			threads = append(threads, procfs.Thread{TID: tid, Pending: t.pending.Load()})
-		}
-	}
-	s.k.mu.Unlock()
+	p := s.k.process(pid)
 	if p == nil {
 		return nil
 	}
 	out := &procfs.Process{
-		PID: pid, PGID: pid, SID: pid, Threads: threads, Creds: p.fs.creds.Load(), Umask: p.fs.umask.Load(),
-		FDs: p.fds.Open, FD: p.procFD,
+		PID: pid, PGID: 1, SID: 1, Comm: p.name(), State: 'S', Creds: p.fs.creds.Load(), Umask: p.fs.umask.Load(),
+		Start: s.k.files.boot.Add(p.start - s.k.bootTime), UserTime: p.cpuTime(),
+		FDs: p.fds.Open, FD: p.procFD, Maps: p.procMaps,
+		VirtualSize: p.as.Size(), ResidentSize: p.as.Resident(),
+		Signals: p.procSignals(),
+		Cmdline: p.readBack(func(i *programInfo) (uintptr, uintptr) { return i.argStart, i.argEnd }),
+		Environ: p.readBack(func(i *programInfo) (uintptr, uintptr) { return i.envStart, i.envEnd }),
+		Auxv:    p.readBack(func(i *programInfo) (uintptr, uintptr) { return i.auxvStart, i.auxvEnd }),
+		SetComm: func(tid int32, name string) error {
+			t := s.k.task(tid)
+			if t == nil || t.p != p {
+				return unix.ESRCH
+			}
+			t.setName(name)
+			return nil
+		},
+	}
+	p.mu.Lock()
+	out.Exe = p.program.exe
+	p.mu.Unlock()
+	for _, t := range p.threads() {
+		st := byte('S')
+		if !t.waiting.Load() {
+			st, out.State = 'R', 'R'
+		}
+		out.Threads = append(out.Threads, procfs.Thread{TID: t.tid, Comm: t.name(), State: st, Blocked: uint64(t.mask()), Pending: uint64(t.sigs.pending())})
+	}
+	for i := range out.Limits {
+		l := p.limits.get(i)
+		out.Limits[i] = unix.Rlimit{Cur: l.Cur, Max: l.Max}
 	}
 	if p.parent != nil {
 		out.PPID = p.parent.pid
@@ -63,6 +85,45 @@ func (s procSource) Process(pid int32) *procfs.Process {
 	out.Cwd, out.Root = p.fs.cwd, p.fs.root
 	p.fs.mu.Unlock()
 	return out
+}
+
+// procSignals are the process's signal sets for /proc/PID/status.
+func (p *Process) procSignals() procfs.Signals {
+	out := procfs.Signals{Pending: uint64(p.sigs.pending()), Limit: maxQueuedSignals}
+	for n := 1; n <= linux.SignalMaximum; n++ {
+		switch p.sighand.get(n).Handler {
+		case linux.SIG_DFL:
+		case linux.SIG_IGN:
+			out.Ignored |= uint64(sigBit(n))
+		default:
+			out.Caught |= uint64(sigBit(n))
+		}
+	}
+	return out
+}
+
+// readBack returns a reader of a part of the program's initial stack: the
+// program may have changed it since (setproctitle).
+func (p *Process) readBack(where func(*programInfo) (start, end uintptr)) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		p.mu.Lock()
+		lo, hi := where(&p.program)
+		p.mu.Unlock()
+		b, err := p.as.Bytes(lo, int(hi-lo), false)
+		return slices.Clone(b), err
+	}
+}
+
+// procMaps lists the mappings for /proc/PID/maps.
+func (p *Process) procMaps() ([]procfs.Mapping, error) {
+	var out []procfs.Mapping
+	for v := range p.as.VMAs() {
+		out = append(out, procfs.Mapping{
+			Start: uint64(v.Start), End: uint64(v.End), Prot: v.Prot, Shared: v.Shared,
+			Offset: uint64(v.Offset), Dev: v.Dev, Ino: v.Ino, Name: v.Name,
+		})
+	}
+	return out, nil
 }
 
 // procFD describes descriptor fd for /proc/PID/fd.

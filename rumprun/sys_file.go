@@ -607,7 +607,7 @@ func sysReadahead(t *Task, a Args) (uintptr, error) {
 // brokenPipe makes SIGPIPE pending for t if err is EPIPE, and returns err.
 func (t *Task) brokenPipe(err error) error {
 	if err == unix.EPIPE {
-		t.pending.Or(1 << (unix.SIGPIPE - 1))
+		t.raise(unix.SIGPIPE)
 	}
 	return err
 }

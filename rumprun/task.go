@@ -2,6 +2,9 @@ package rumprun
 
 import (
 	"sync/atomic"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/abi/linux"
 
 	"github.com/nabla-build/nabla-build/rumprun/guest"
 )
@@ -26,20 +29,35 @@ type Task struct {
 	ctx *guest.Context
 
 	// interrupt wakes a waiting task; capacity 1, sent to without blocking by
-	// whoever makes a signal pending.
+	// whoever makes a signal pending or ends the thread.
 	interrupt chan struct{}
-	pending   atomic.Uint64 // thread-directed signals, bit signo-1
-	sigmask   uint64
+	exiting   atomic.Bool // the thread ends before it enters the guest again
+
+	// Signals: own pending ones, the mask (written by the thread alone, read
+	// by senders), what sigtimedwait waits for.
+	sigs          sigQueue
+	sigmask       atomic.Uint64
+	sigwait       atomic.Uint64
+	savedMask     sigSet
+	haveSavedMask bool
+	altstack      linux.SignalStack
+	// again asks the dispatcher to make the call in the registers again: what
+	// a handler returned to was an interrupted call.
+	again bool
+
+	clearTID   uintptr // CLONE_CHILD_CLEARTID
+	robustList uintptr
+	futexWaiter
+	comm [16]byte
+
+	cpu     time.Duration // used so far, without the current turn
+	waiting atomic.Bool   // blocked in a call, not runnable
+	started time.Duration // when the current turn began (monotonic)
 }
 
 // Kernel and Process return what the task belongs to.
 func (t *Task) Kernel() *Kernel   { return t.k }
 func (t *Task) Process() *Process { return t.p }
-
-// signalPending reports whether a signal that is not blocked waits for t.
-func (t *Task) signalPending() bool {
-	return t.pending.Load()&^t.sigmask != 0
-}
 
 // Bytes, CopyIn, CopyOut and CString implement vfs.UserMemory: checked access
 // to guest memory.
@@ -65,4 +83,22 @@ func (t *Task) CopyOut(addr uintptr, src []byte) error {
 
 func (t *Task) CString(addr uintptr, max int) (string, error) {
 	return t.p.as.CString(addr, max)
+}
+
+// setName is PR_SET_NAME: at most 15 bytes.
+func (t *Task) setName(s string) {
+	t.comm = [16]byte{}
+	copy(t.comm[:15], s)
+}
+
+// name is the thread's comm.
+func (t *Task) name() string { return cString(t.comm[:]) }
+
+func cString(b []byte) string {
+	for i, c := range b {
+		if c == 0 {
+			return string(b[:i])
+		}
+	}
+	return string(b)
 }

@@ -32,6 +32,8 @@ func (t *Task) Wait(c <-chan struct{}, deadline time.Time) error {
 		defer timer.Stop()
 		timeout = timer.C
 	}
+	t.parked()
+	defer t.resumed()
 	for {
 		select {
 		case <-c:

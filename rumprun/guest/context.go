@@ -26,9 +26,3 @@ type Regs struct {
 	R8, R9, R10, R11, R12, R13, R14, R15   uint64
 	Rip, Rflags, FsBase                    uint64
 }
-
-// Context is one guest thread's registers and the words of host state that the
-// crossing needs; its layout is shared with the assembly.
-type Context struct {
-	Regs
-}

@@ -1,0 +1,464 @@
+package rumprun
+
+import (
+	"golang.org/x/sys/unix"
+
+	"gvisor.dev/gvisor/pkg/abi/linux"
+
+	"github.com/nabla-build/nabla-build/rumprun/guest"
+)
+
+var taskCalls = []Call{
+	{unix.SYS_CLONE, "clone", sysClone, Partial, "threads; a child that shares nothing (fork) answers ENOSYS"},
+	{unix.SYS_CLONE3, "clone3", sysClone3, Partial, "threads; a child that shares nothing (fork) answers ENOSYS"},
+	{unix.SYS_FORK, "fork", sysFork, Unsupported, "one address space: a copied process cannot run at its parent's addresses"},
+	{unix.SYS_VFORK, "vfork", sysFork, Unsupported, "child processes are not there yet"},
+	{unix.SYS_EXIT, "exit", sysExit, Full, ""},
+	{unix.SYS_EXIT_GROUP, "exit_group", sysExitGroup, Full, ""},
+	{unix.SYS_GETPID, "getpid", sysGetpid, Full, ""},
+	{unix.SYS_GETPPID, "getppid", sysGetppid, Full, ""},
+	{unix.SYS_GETTID, "gettid", sysGettid, Full, ""},
+	{unix.SYS_SET_TID_ADDRESS, "set_tid_address", sysSetTidAddress, Full, ""},
+	{unix.SYS_SET_ROBUST_LIST, "set_robust_list", sysSetRobustList, Full, ""},
+	{unix.SYS_GET_ROBUST_LIST, "get_robust_list", sysGetRobustList, Full, ""},
+	{unix.SYS_FUTEX, "futex", sysFutex, Partial, "no priority-inheritance operations (ENOSYS)"},
+	{unix.SYS_RSEQ, "rseq", nil, Unsupported, "the C libraries do without"},
+	{unix.SYS_ARCH_PRCTL, "arch_prctl", sysArchPrctl, Partial, "ARCH_SET_FS and ARCH_GET_FS; gs belongs to the library OS"},
+	{unix.SYS_PRCTL, "prctl", sysPrctl, Partial, "names, dumpable, parent-death signal, no_new_privs, capabilities as an unprivileged process sees them"},
+	{unix.SYS_WAIT4, "wait4", sysWait4, Partial, "there are no child processes yet: ECHILD"},
+	{unix.SYS_WAITID, "waitid", sysWaitid, Partial, "there are no child processes yet: ECHILD"},
+	{unix.SYS_GETPGRP, "getpgrp", sysGetpgrp, Partial, "one process group"},
+	{unix.SYS_GETPGID, "getpgid", sysGetpgid, Partial, "one process group"},
+	{unix.SYS_SETPGID, "setpgid", sysSetpgid, Partial, "one process group"},
+	{unix.SYS_GETSID, "getsid", sysGetpgid, Partial, "one session"},
+	{unix.SYS_SETSID, "setsid", sysSetsid, Partial, "the first process leads its session already (EPERM)"},
+	{unix.SYS_SCHED_YIELD, "sched_yield", sysSchedYield, Full, ""},
+	{unix.SYS_SCHED_GETAFFINITY, "sched_getaffinity", sysSchedGetaffinity, Full, ""},
+	{unix.SYS_SCHED_SETAFFINITY, "sched_setaffinity", sysSchedSetaffinity, Full, ""},
+	{unix.SYS_SCHED_GETSCHEDULER, "sched_getscheduler", sysSchedGetscheduler, Partial, "SCHED_OTHER only"},
+	{unix.SYS_SCHED_SETSCHEDULER, "sched_setscheduler", sysSchedSetscheduler, Partial, "SCHED_OTHER only; others EPERM"},
+	{unix.SYS_SCHED_GETPARAM, "sched_getparam", sysSchedGetparam, Full, ""},
+	{unix.SYS_SCHED_SETPARAM, "sched_setparam", sysSchedSetparam, Partial, "priority 0 only"},
+	{unix.SYS_SCHED_GET_PRIORITY_MAX, "sched_get_priority_max", sysSchedPriorityMax, Full, ""},
+	{unix.SYS_SCHED_GET_PRIORITY_MIN, "sched_get_priority_min", sysSchedPriorityMin, Full, ""},
+	{unix.SYS_GETPRIORITY, "getpriority", sysGetpriority, Partial, "always the default, 0"},
+	{unix.SYS_SETPRIORITY, "setpriority", sysSetpriority, Partial, "accepted, without effect"},
+	{unix.SYS_GETCPU, "getcpu", sysGetcpu, Full, ""},
+	{unix.SYS_MEMBARRIER, "membarrier", sysMembarrier, Full, ""},
+}
+
+const cloneThread = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD
+
+// sysClone is clone(2), in the raw x86-64 order: flags, stack, parent_tid,
+// child_tid, tls.
+func sysClone(t *Task, a Args) (uintptr, error) {
+	return t.clone(&linux.CloneArgs{
+		Flags:      uint64(a[0]) &^ 0xff,
+		ExitSignal: uint64(a[0]) & 0xff,
+		Stack:      uint64(a[1]),
+		ParentTID:  uint64(a[2]),
+		Pidfd:      uint64(a[2]),
+		ChildTID:   uint64(a[3]),
+		TLS:        uint64(a[4]),
+	})
+}
+
+// sysClone3 is clone3(2). set_tid and cgroups answer EINVAL.
+func sysClone3(t *Task, a Args) (uintptr, error) {
+	const known, smallest = 88, 64 // sizes of struct clone_args
+	size := a[1]
+	if size < smallest {
+		return 0, unix.EINVAL
+	}
+	if size > 4096 {
+		return 0, unix.E2BIG
+	}
+	raw, err := t.Bytes(a[0], int(size), false)
+	if err != nil {
+		return 0, err
+	}
+	var w [known / 8]uint64
+	for i := range size {
+		if i >= known {
+			if raw[i] != 0 {
+				return 0, unix.E2BIG
+			}
+			continue
+		}
+		w[i/8] |= uint64(raw[i]) << (i % 8 * 8)
+	}
+	c := linux.CloneArgs{Flags: w[0], Pidfd: w[1], ChildTID: w[2], ParentTID: w[3], ExitSignal: w[4], Stack: w[5], StackSize: w[6], TLS: w[7], SetTID: w[8], SetTIDSize: w[9], Cgroup: w[10]}
+	if c.SetTIDSize != 0 || c.Flags&0xff != 0 || c.ExitSignal > 64 || (c.Stack == 0) != (c.StackSize == 0) {
+		return 0, unix.EINVAL
+	}
+	c.Stack += c.StackSize
+	return t.clone(&c)
+}
+
+// clone makes a thread: one more goroutine with the register state of its
+// creator, its own stack pointer and thread pointer.
+func (t *Task) clone(c *linux.CloneArgs) (uintptr, error) {
+	if c.Flags&unix.CLONE_THREAD == 0 {
+		return sysFork(t, Args{})
+	}
+	if c.Flags&cloneThread != cloneThread || c.Flags&(unix.CLONE_NEWNS|unix.CLONE_NEWPID|unix.CLONE_NEWUSER|unix.CLONE_PIDFD) != 0 {
+		return 0, unix.EINVAL
+	}
+	if c.Flags&unix.CLONE_PARENT_SETTID != 0 {
+		if _, err := userPtr[int32](t, uintptr(c.ParentTID), true); err != nil {
+			return 0, err
+		}
+	}
+	if c.Flags&unix.CLONE_CHILD_SETTID != 0 {
+		if _, err := userPtr[int32](t, uintptr(c.ChildTID), true); err != nil {
+			return 0, err
+		}
+	}
+	if t.p.limits.threadsExceeded(len(t.p.threads())) {
+		return 0, unix.EAGAIN
+	}
+	ctx := guest.NewContext()
+	ctx.CopyFrom(t.ctx)
+	ctx.Rax = 0
+	if c.Stack != 0 {
+		ctx.Rsp = c.Stack
+	}
+	if c.Flags&unix.CLONE_SETTLS != 0 {
+		ctx.FsBase = c.TLS
+	}
+	u := t.p.newTask(ctx)
+	u.comm = t.comm
+	u.setMask(t.mask())
+	if c.Flags&unix.CLONE_PARENT_SETTID != 0 {
+		copyOut(t, uintptr(c.ParentTID), u.tid)
+	}
+	if c.Flags&unix.CLONE_CHILD_SETTID != 0 {
+		copyOut(t, uintptr(c.ChildTID), u.tid)
+	}
+	if c.Flags&unix.CLONE_CHILD_CLEARTID != 0 {
+		u.clearTID = uintptr(c.ChildTID)
+	}
+	tid := u.tid
+	if t.exiting.Load() {
+		u.exiting.Store(true)
+	}
+	go u.run()
+	return uintptr(tid), nil
+}
+
+// sysFork answers for fork(2), vfork(2) and every clone that is not a thread.
+func sysFork(t *Task, _ Args) (uintptr, error) {
+	t.k.forkOnce.Do(func() {
+		t.k.logf("nabla: %s called fork: not possible, because application and library OS are one process; threads work", t.p.name())
+	})
+	return 0, unix.ENOSYS
+}
+
+func sysExit(t *Task, a Args) (uintptr, error) {
+	t.p.mu.Lock()
+	if len(t.p.tasks) == 1 && !t.p.dying {
+		t.p.status = int(a[0]&0xff) << 8
+	}
+	t.p.mu.Unlock()
+	t.exiting.Store(true)
+	return 0, nil
+}
+
+func sysExitGroup(t *Task, a Args) (uintptr, error) {
+	t.exiting.Store(true)
+	t.p.exitGroup(int(a[0]&0xff) << 8)
+	return 0, nil
+}
+
+func sysGetpid(t *Task, _ Args) (uintptr, error) { return uintptr(t.p.pid), nil }
+func sysGettid(t *Task, _ Args) (uintptr, error) { return uintptr(t.tid), nil }
+
+func sysGetppid(t *Task, _ Args) (uintptr, error) {
+	if t.p.parent == nil {
+		return 0, nil
+	}
+	return uintptr(t.p.parent.pid), nil
+}
+
+func sysSetTidAddress(t *Task, a Args) (uintptr, error) {
+	t.clearTID = a[0]
+	return uintptr(t.tid), nil
+}
+
+func sysSetRobustList(t *Task, a Args) (uintptr, error) {
+	if a[1] != 24 {
+		return 0, unix.EINVAL
+	}
+	t.robustList = a[0]
+	return 0, nil
+}
+
+func sysGetRobustList(t *Task, a Args) (uintptr, error) {
+	u := t
+	if a[0] != 0 {
+		if u = t.k.task(int32(a[0])); u == nil {
+			return 0, unix.ESRCH
+		}
+	}
+	if err := copyOut(t, a[1], uint64(u.robustList)); err != nil {
+		return 0, err
+	}
+	return 0, copyOut(t, a[2], uint64(24))
+}
+
+// task returns the live thread of that number, or nil.
+func (k *Kernel) task(tid int32) *Task {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.tasks[tid]
+}
+
+// process returns the process of that number, or nil.
+func (k *Kernel) process(pid int32) *Process {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.procs[pid]
+}
+
+// sysArchPrctl is arch_prctl(2). The gs base is the crossing's.
+func sysArchPrctl(t *Task, a Args) (uintptr, error) {
+	const setGS, setFS, getFS, getGS = 0x1001, 0x1002, 0x1003, 0x1004
+	switch a[0] {
+	case setFS:
+		if a[1] >= 1<<47 {
+			return 0, unix.EPERM
+		}
+		t.ctx.FsBase = uint64(a[1])
+		return 0, nil
+	case getFS:
+		return 0, copyOut(t, a[1], t.ctx.FsBase)
+	case getGS:
+		return 0, copyOut(t, a[1], uint64(0))
+	}
+	return 0, unix.EINVAL
+}
+
+// sysPrctl is prctl(2).
+func sysPrctl(t *Task, a Args) (uintptr, error) {
+	const vmaName = 0x53564d41 // PR_SET_VMA
+	switch a.Int(0) {
+	case unix.PR_SET_NAME:
+		s, err := t.CString(a[1], 16)
+		if err == unix.ENAMETOOLONG {
+			b, err2 := t.Bytes(a[1], 15, false)
+			if err2 != nil {
+				return 0, err2
+			}
+			s, err = string(b), nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		t.setName(s)
+		return 0, nil
+	case unix.PR_GET_NAME:
+		return 0, t.CopyOut(a[1], t.comm[:])
+	case unix.PR_GET_DUMPABLE:
+		if t.p.dumpable {
+			return 1, nil
+		}
+		return 0, nil
+	case unix.PR_SET_DUMPABLE:
+		if a[1] > 1 {
+			return 0, unix.EINVAL
+		}
+		t.p.dumpable = a[1] == 1
+		return 0, nil
+	case unix.PR_SET_PDEATHSIG, unix.PR_SET_KEEPCAPS, unix.PR_SET_TIMERSLACK, unix.PR_SET_THP_DISABLE, unix.PR_SET_CHILD_SUBREAPER, vmaName:
+		return 0, nil
+	case unix.PR_GET_PDEATHSIG:
+		return 0, copyOut(t, a[1], int32(0))
+	case unix.PR_GET_KEEPCAPS, unix.PR_GET_THP_DISABLE, unix.PR_GET_SECCOMP, unix.PR_GET_SECUREBITS:
+		return 0, nil
+	case unix.PR_GET_TIMERSLACK:
+		return 50000, nil
+	case unix.PR_SET_NO_NEW_PRIVS:
+		if a[1] != 1 || a[2] != 0 || a[3] != 0 || a[4] != 0 {
+			return 0, unix.EINVAL
+		}
+		return 0, nil
+	case unix.PR_GET_NO_NEW_PRIVS:
+		return 1, nil
+	case unix.PR_CAPBSET_READ, unix.PR_CAP_AMBIENT:
+		if a[1] > unix.CAP_LAST_CAP {
+			return 0, unix.EINVAL
+		}
+		return 0, nil
+	}
+	return 0, unix.EINVAL
+}
+
+// sysWait4 is wait4(2).
+func sysWait4(t *Task, a Args) (uintptr, error) { return 0, unix.ECHILD }
+
+// sysWaitid is waitid(2).
+func sysWaitid(t *Task, a Args) (uintptr, error) { return 0, unix.ECHILD }
+
+func sysGetpgrp(t *Task, _ Args) (uintptr, error) { return 1, nil }
+
+func sysGetpgid(t *Task, a Args) (uintptr, error) {
+	if a[0] != 0 && t.k.process(int32(a[0])) == nil {
+		return 0, unix.ESRCH
+	}
+	return 1, nil
+}
+
+func sysSetpgid(t *Task, a Args) (uintptr, error) {
+	if pid := int32(a[0]); pid != 0 && t.k.process(pid) == nil {
+		return 0, unix.ESRCH
+	}
+	if int32(a[1]) < 0 {
+		return 0, unix.EINVAL
+	}
+	return 0, unix.EPERM // a session leader
+}
+
+func sysSetsid(t *Task, _ Args) (uintptr, error) { return 0, unix.EPERM }
+
+func sysSchedYield(t *Task, _ Args) (uintptr, error) {
+	yield()
+	return 0, nil
+}
+
+// schedTarget checks a thread number of the sched_ calls (0: the caller).
+func (t *Task) schedTarget(tid uintptr) error {
+	if int32(tid) < 0 {
+		return unix.EINVAL
+	}
+	if tid != 0 && t.k.task(int32(tid)) == nil {
+		return unix.ESRCH
+	}
+	return nil
+}
+
+// sysSchedGetaffinity is sched_getaffinity(2): one processor, number 0.
+func sysSchedGetaffinity(t *Task, a Args) (uintptr, error) {
+	if err := t.schedTarget(a[0]); err != nil {
+		return 0, err
+	}
+	if a[1] < 8 || a[1]%8 != 0 {
+		return 0, unix.EINVAL
+	}
+	return 8, copyOut(t, a[2], uint64(1))
+}
+
+func sysSchedSetaffinity(t *Task, a Args) (uintptr, error) {
+	if err := t.schedTarget(a[0]); err != nil {
+		return 0, err
+	}
+	b, err := t.Bytes(a[2], int(min(a[1], 128)), false)
+	if err != nil {
+		return 0, err
+	}
+	if len(b) == 0 || b[0]&1 == 0 {
+		return 0, unix.EINVAL
+	}
+	return 0, nil
+}
+
+func sysSchedGetscheduler(t *Task, a Args) (uintptr, error) { return 0, t.schedTarget(a[0]) }
+
+func sysSchedSetscheduler(t *Task, a Args) (uintptr, error) {
+	if err := t.schedTarget(a[0]); err != nil {
+		return 0, err
+	}
+	prio, err := copyIn[int32](t, a[2])
+	if err != nil {
+		return 0, err
+	}
+	switch a[1] &^ 0x40000000 { // SCHED_RESET_ON_FORK
+	case 0, 3, 5: // OTHER, BATCH, IDLE
+		if prio != 0 {
+			return 0, unix.EINVAL
+		}
+		return 0, nil
+	case 1, 2: // FIFO, RR
+		return 0, unix.EPERM
+	}
+	return 0, unix.EINVAL
+}
+
+func sysSchedGetparam(t *Task, a Args) (uintptr, error) {
+	if err := t.schedTarget(a[0]); err != nil {
+		return 0, err
+	}
+	return 0, copyOut(t, a[1], int32(0))
+}
+
+func sysSchedSetparam(t *Task, a Args) (uintptr, error) {
+	if err := t.schedTarget(a[0]); err != nil {
+		return 0, err
+	}
+	prio, err := copyIn[int32](t, a[1])
+	if err == nil && prio != 0 {
+		err = unix.EINVAL
+	}
+	return 0, err
+}
+
+func sysSchedPriorityMax(t *Task, a Args) (uintptr, error) {
+	switch a[0] {
+	case 1, 2:
+		return 99, nil
+	case 0, 3, 5, 6:
+		return 0, nil
+	}
+	return 0, unix.EINVAL
+}
+
+func sysSchedPriorityMin(t *Task, a Args) (uintptr, error) {
+	switch a[0] {
+	case 1, 2:
+		return 1, nil
+	case 0, 3, 5, 6:
+		return 0, nil
+	}
+	return 0, unix.EINVAL
+}
+
+func sysGetpriority(t *Task, a Args) (uintptr, error) {
+	if a[0] > 2 {
+		return 0, unix.EINVAL
+	}
+	return 20, nil // the raw call answers 20 - nice
+}
+
+func sysSetpriority(t *Task, a Args) (uintptr, error) {
+	if a[0] > 2 {
+		return 0, unix.EINVAL
+	}
+	if int32(a[2]) < 0 {
+		return 0, unix.EACCES
+	}
+	return 0, nil
+}
+
+func sysGetcpu(t *Task, a Args) (uintptr, error) {
+	for _, p := range a[:2] {
+		if p != 0 {
+			if err := copyOut(t, p, uint32(0)); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return 0, nil
+}
+
+// sysMembarrier is membarrier(2): with one host thread every barrier has
+// happened.
+func sysMembarrier(t *Task, a Args) (uintptr, error) {
+	const all = 1<<0 | 1<<1 | 1<<2 | 1<<3 | 1<<4 | 1<<5 | 1<<6
+	cmd := a.Int(0)
+	if cmd == 0 {
+		return all, nil
+	}
+	if a[1] != 0 || cmd&^all != 0 || cmd&(cmd-1) != 0 {
+		return 0, unix.EINVAL
+	}
+	return 0, nil
+}
