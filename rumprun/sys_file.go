@@ -60,6 +60,22 @@ func (t *Task) fdFor(fd int, write bool) (*Description, error) {
 	return d, nil
 }
 
+// fdAt is fdFor for the calls that take an offset: a stream is ESPIPE before
+// its access mode counts.
+func (t *Task) fdAt(fd int, write bool) (*Description, error) {
+	d, err := t.fdFor(fd, write)
+	if err == nil {
+		return d, nil
+	}
+	if s, e := t.p.fds.Get(fd); e == nil {
+		if _, e := s.Seek(0, unix.SEEK_CUR); e == unix.ESPIPE {
+			err = unix.ESPIPE
+		}
+		s.DecRef()
+	}
+	return nil, err
+}
+
 // userBuf returns the guest buffer [addr, addr+n), or the part of it before
 // the first page that is not accessible: a transfer that begins well moves
 // what it can.
@@ -175,7 +191,7 @@ func sysPread64(t *Task, a Args) (uintptr, error) {
 	if int64(a[3]) < 0 {
 		return 0, unix.EINVAL
 	}
-	d, err := t.fdFor(a.Int(0), false)
+	d, err := t.fdAt(a.Int(0), false)
 	if err != nil {
 		return 0, err
 	}
@@ -193,7 +209,7 @@ func sysPwrite64(t *Task, a Args) (uintptr, error) {
 	if int64(a[3]) < 0 {
 		return 0, unix.EINVAL
 	}
-	d, err := t.fdFor(a.Int(0), true)
+	d, err := t.fdAt(a.Int(0), true)
 	if err != nil {
 		return 0, err
 	}
@@ -327,7 +343,7 @@ func sysPreadv(t *Task, a Args) (uintptr, error) {
 	if off < 0 {
 		return 0, unix.EINVAL
 	}
-	d, err := t.fdFor(a.Int(0), false)
+	d, err := t.fdAt(a.Int(0), false)
 	if err != nil {
 		return 0, err
 	}
@@ -345,7 +361,7 @@ func sysPwritev(t *Task, a Args) (uintptr, error) {
 	if off < 0 {
 		return 0, unix.EINVAL
 	}
-	d, err := t.fdFor(a.Int(0), true)
+	d, err := t.fdAt(a.Int(0), true)
 	if err != nil {
 		return 0, err
 	}

@@ -100,32 +100,33 @@ func xattrAllowed(c *Context, i Inode, name string, want Access) error {
 	if name == "" || len(name) > NameMax {
 		return unix.ERANGE
 	}
-	space, rest, ok := strings.Cut(name, ".")
-	if !ok || rest == "" {
-		return unix.EOPNOTSUPP
-	}
+	space, rest, _ := strings.Cut(name, ".")
 	a := i.Attr()
 	refused := unix.EPERM
 	if want == MayRead {
 		refused = unix.ENODATA
 	}
+	switch {
+	case !strings.Contains(name, "."):
+		space = ""
+	case space == "user" && !a.IsRegular() && !a.IsDir():
+		return refused
+	case space == "user" && a.IsDir() && a.Mode&unix.S_ISVTX != 0 && want == MayWrite && !c.Creds.Owns(&a):
+		return unix.EPERM
+	case space == "trusted" && !c.Creds.Privileged():
+		return refused
+	case space == "security" && want == MayWrite && !c.Creds.Privileged():
+		return unix.EPERM
+	}
+	if space != "trusted" && space != "security" {
+		if err := c.Creds.Check(&a, want); err != nil {
+			return err
+		}
+	}
 	switch space {
-	case "user":
-		if !a.IsRegular() && !a.IsDir() {
-			return refused
-		}
-		if a.IsDir() && a.Mode&unix.S_ISVTX != 0 && want == MayWrite && !c.Creds.Owns(&a) {
-			return unix.EPERM
-		}
-		return c.Creds.Check(&a, want)
-	case "trusted":
-		if !c.Creds.Privileged() {
-			return refused
-		}
-		return nil
-	case "security":
-		if want == MayWrite && !c.Creds.Privileged() {
-			return unix.EPERM
+	case "user", "trusted", "security":
+		if rest == "" {
+			return unix.EINVAL
 		}
 		return nil
 	}
