@@ -517,7 +517,7 @@ func sysTruncate(t *Task, a Args) (uintptr, error) {
 // sysFallocate is fallocate(2).
 func sysFallocate(t *Task, a Args) (uintptr, error) {
 	mode, off, n := uint32(a[1]), int64(a[2]), int64(a[3])
-	d, err := t.fdFor(a.Int(0), true)
+	d, err := t.p.fds.Get(a.Int(0))
 	if err != nil {
 		return 0, err
 	}
@@ -527,6 +527,9 @@ func sysFallocate(t *Task, a Args) (uintptr, error) {
 	}
 	if mode&unix.FALLOC_FL_PUNCH_HOLE != 0 && mode&unix.FALLOC_FL_KEEP_SIZE == 0 {
 		return 0, unix.EOPNOTSUPP
+	}
+	if fl := d.StatusFlags(); fl&unix.O_ACCMODE == unix.O_RDONLY || fl&unix.O_PATH != 0 {
+		return 0, unix.EBADF
 	}
 	f, ok := d.File.(vfs.Sized)
 	if !ok {

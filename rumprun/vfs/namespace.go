@@ -158,6 +158,9 @@ func (n *Namespace) newEntry(c *Context, base *Dentry, path string, isDir bool) 
 	if err != nil {
 		return p, err
 	}
+	if err := n.last(c, &p); err != nil {
+		return p, err
+	}
 	switch {
 	case p.kind != lastName || p.d != nil:
 		return p, unix.EEXIST
@@ -251,12 +254,16 @@ func (n *Namespace) Unlink(c *Context, base *Dentry, path string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	p, err := n.walk(c, base, path, parentOnly, 0)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case p.kind != lastName:
+	}
+	if p.kind != lastName {
 		return unix.EISDIR
-	case p.d == nil:
+	}
+	if err := n.last(c, &p); err != nil {
+		return err
+	}
+	if p.d == nil {
 		return unix.ENOENT
 	}
 	if p.slash {
@@ -288,7 +295,11 @@ func (n *Namespace) Rmdir(c *Context, base *Dentry, path string) error {
 		return unix.ENOTEMPTY
 	case p.kind == lastRoot:
 		return unix.EBUSY
-	case p.d == nil:
+	}
+	if err := n.last(c, &p); err != nil {
+		return err
+	}
+	if p.d == nil {
 		return unix.ENOENT
 	}
 	if err := mayDelete(c, p.dir, p.d, true); err != nil {
@@ -324,6 +335,14 @@ func (n *Namespace) Rename(c *Context, oldBase *Dentry, oldPath string, newBase 
 		return unix.EEXIST
 	case to.kind != lastName:
 		return unix.EBUSY
+	}
+	if err := n.last(c, &from); err != nil {
+		return err
+	}
+	if err := n.last(c, &to); err != nil {
+		return err
+	}
+	switch {
 	case from.d == nil:
 		return unix.ENOENT
 	case flags&unix.RENAME_NOREPLACE != 0 && to.d != nil:

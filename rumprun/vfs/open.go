@@ -36,6 +36,9 @@ func (n *Namespace) Open(c *Context, base *Dentry, path string, flags uint32, mo
 	}
 	n.mu.Lock()
 	p, err := n.walk(c, base, path, wm, res)
+	if err == nil && wm == parentOnly {
+		err = n.last(c, &p)
+	}
 	if err != nil {
 		n.mu.Unlock()
 		return nil, nil, err

@@ -48,7 +48,7 @@ const (
 )
 
 // place is where a walk ended: entry name of directory dir, which is d, or nil
-// if there is no such entry. For the other kinds d is the directory itself.
+// if there is no such entry, or it was not looked up. For the other kinds d is the directory itself.
 type place struct {
 	dir   *Dentry
 	name  string
@@ -62,13 +62,12 @@ type walkMode uint8
 const (
 	followLast   walkMode = iota // as stat(2)
 	noFollowLast                 // as lstat(2): but a trailing slash follows
-	parentOnly                   // as unlink(2): the last component is never followed
+	parentOnly                   // as unlink(2): the last component is not looked at
 	createLast                   // as open(2) with O_CREAT: followed, may be missing
 )
 
 // walk resolves path from base, n.mu held (path_resolution(7)). A last
-// component that does not exist is no error in the modes parentOnly and
-// createLast.
+// component that does not exist is no error in mode createLast.
 func (n *Namespace) walk(c *Context, base *Dentry, path string, mode walkMode, res Resolve) (place, error) {
 	if path == "" {
 		return place{}, unix.ENOENT
@@ -132,12 +131,15 @@ func (n *Namespace) walk(c *Context, base *Dentry, path string, mode walkMode, r
 			at = place{dir: cur, kind: lastDotDot, d: cur, slash: slashes}
 			continue
 		}
+		at = place{dir: cur, name: name, slash: slashes}
+		if last && mode == parentOnly {
+			return at, nil
+		}
 		if len(name) > NameMax {
 			return place{}, unix.ENAMETOOLONG
 		}
-		at = place{dir: cur, name: name, slash: slashes}
 		d, err := n.child(c, cur, name)
-		if err == unix.ENOENT && last && (mode == parentOnly || mode == createLast) {
+		if err == unix.ENOENT && last && mode == createLast {
 			return at, nil
 		}
 		if err != nil {
@@ -205,12 +207,29 @@ func (n *Namespace) walk(c *Context, base *Dentry, path string, mode walkMode, r
 		at.d = d
 		cur = d
 	}
-	if at.slash && mode != parentOnly && at.d != nil {
+	if at.slash && mode != parentOnly && mode != createLast && at.d != nil {
 		if a := at.d.inode.Attr(); !a.IsDir() {
 			return place{}, unix.ENOTDIR
 		}
 	}
 	return at, nil
+}
+
+// last looks up the last component of a walk in mode parentOnly: p.d stays nil
+// if it does not exist.
+func (n *Namespace) last(c *Context, p *place) error {
+	if p.kind != lastName {
+		return nil
+	}
+	if len(p.name) > NameMax {
+		return unix.ENAMETOOLONG
+	}
+	d, err := n.child(c, p.dir, p.name)
+	if err != nil && err != unix.ENOENT {
+		return err
+	}
+	p.d = d
+	return nil
 }
 
 // child looks name up in dir and crosses a mount point.

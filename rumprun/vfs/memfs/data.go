@@ -211,10 +211,10 @@ func (d *data) drop(c *chunk, first int) {
 
 // punch makes [off, off+n) read as zeroes without changing the size.
 func (d *data) punch(off, n int64) error {
-	end := min(off+n, d.size)
+	end := off + n
 	zero := func(from, to int64) error {
 		var z [pageSize]byte
-		for from < to {
+		for to = min(to, d.size); from < to; {
 			k := min(to-from, pageSize-from%pageSize)
 			if d.present(from) || from < d.lowEnd {
 				if _, err := d.writeAt(z[:k], from); err != nil {
@@ -233,9 +233,7 @@ func (d *data) punch(off, n int64) error {
 	if err := zero(off, first); err != nil {
 		return err
 	}
-	if end == d.size && end > last {
-		last = (end + pageSize - 1) / pageSize * pageSize
-	} else if err := zero(last, end); err != nil {
+	if err := zero(last, end); err != nil {
 		return err
 	}
 	// Whole pages. Those over lower data must become zero pages, the rest
@@ -253,7 +251,7 @@ func (d *data) punch(off, n int64) error {
 			delete(d.chunks, ci)
 		}
 	}
-	if end >= d.lowEnd && first < d.lowEnd {
+	if last >= d.lowEnd && first < d.lowEnd {
 		// The hole reaches the end of the lower data: forget that part.
 		d.lowEnd = first
 		d.overLow = -1
@@ -295,21 +293,18 @@ func (d *data) seek(off int64, wantData bool) (int64, error) {
 	if off < 0 || off >= d.size {
 		return 0, unix.ENXIO
 	}
-	at := off
-	for at < d.size {
+	for at := off; at >= 0 && at < d.size; { // at overflows behind the largest size
 		has := at < d.lowEnd || d.present(at)
-		if has == wantData {
+		switch {
+		case has == wantData:
 			return at, nil
-		}
-		if !has && d.chunks[at/chunkSize] == nil {
+		case !has && d.chunks[at/chunkSize] == nil:
 			at = d.nextChunk(at/chunkSize) * chunkSize
-			continue
-		}
-		if has && at < d.lowEnd {
+		case at < d.lowEnd:
 			at = (d.lowEnd + pageSize - 1) / pageSize * pageSize
-			continue
+		default:
+			at = (at/pageSize + 1) * pageSize
 		}
-		at = (at/pageSize + 1) * pageSize
 	}
 	if wantData {
 		return 0, unix.ENXIO

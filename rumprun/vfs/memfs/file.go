@@ -142,7 +142,7 @@ func (f *file) Allocate(mode uint32, off, n int64) error {
 	d := &f.n.data
 	f.n.mu.Lock()
 	defer f.n.mu.Unlock()
-	if off > maxFileSize-n {
+	if off > maxFileSize-chunkSize-n {
 		return unix.EFBIG
 	}
 	seals := f.n.seals
@@ -162,7 +162,7 @@ func (f *file) Allocate(mode uint32, off, n int64) error {
 			return unix.EPERM
 		}
 		if off < d.size {
-			if err := d.punch(off, min(n, d.size-off)); err != nil {
+			if err := d.punch(off, n); err != nil {
 				return err
 			}
 		}
