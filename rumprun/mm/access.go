@@ -3,6 +3,8 @@ package mm
 import (
 	"bytes"
 	"fmt"
+	"iter"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -72,30 +74,33 @@ func (as *AddressSpace) CString(addr uintptr, max int) (string, error) {
 	return "", unix.ENAMETOOLONG
 }
 
-// Mapped is a mapping as /proc/PID/maps shows it.
-type Mapped struct {
-	Range
-	Prot     int // PROT_*
+// VMA is a mapping as /proc/PID/maps shows it.
+type VMA struct {
+	Start, End uintptr
+	Prot       int // PROT_*
 	Shared   bool
 	Offset   int64
 	Dev, Ino uint64
 	Name     string
 }
 
-// Maps lists the mappings that the guest knows of, by address.
-func (as *AddressSpace) Maps() []Mapped {
+// VMAs lists the mappings that the guest knows of, by address. No lock is held
+// while the caller looks at one.
+func (as *AddressSpace) VMAs() iter.Seq[VMA] { return slices.Values(as.list()) }
+
+func (as *AddressSpace) list() []VMA {
 	type named struct {
 		at   int
 		file *File
 	}
 	var names []named
 	as.mu.Lock()
-	out := make([]Mapped, 0, len(as.vmas))
+	out := make([]VMA, 0, len(as.vmas))
 	for _, v := range as.vmas {
 		if v.hidden {
 			continue
 		}
-		m := Mapped{Range: v.Range, Prot: v.prot, Shared: v.shared, Name: v.name}
+		m := VMA{Start: v.Start, End: v.End, Prot: v.prot, Shared: v.shared, Name: v.name}
 		switch {
 		case v.file != nil:
 			m.Offset, m.Dev, m.Ino = v.off, v.file.Dev, v.file.Ino

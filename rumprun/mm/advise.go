@@ -2,7 +2,6 @@ package mm
 
 import "golang.org/x/sys/unix"
 
-
 // Advise is madvise(2). MADV_DONTNEED, MADV_FREE and MADV_REMOVE take effect at
 // once: private memory reads as zero, or as the file again. No page goes back
 // to the host: no call for that is left after lockdown. Other advice is
