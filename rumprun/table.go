@@ -27,7 +27,7 @@ type Call struct {
 // handlers. A number that stands twice fails the package's tests.
 var calls = [][]Call{
 	// Each subsystem adds its list here, one line each:
-	// memory (sys_mm.go)
+	memoryCalls, // memory (sys_mm.go)
 	taskCalls,   // threads, futexes, scheduling (sys_task.go)
 	signalCalls, // signals (sys_signal.go)
 	timeCalls,   // clocks and timers (sys_time.go)
