@@ -1,0 +1,44 @@
+package tender
+
+import (
+	"github.com/nabla-build/nabla-build/rumprun"
+	"github.com/nabla-build/nabla-build/tender/policy"
+)
+
+// network is a network mode: how frames get in and out. Everything that needs
+// the host happens before lockdown, in open.
+type network interface {
+	// describe names the mode and why it was chosen, for the log.
+	describe() string
+	// configure adds the interfaces, routes and resolver to the configuration.
+	configure(c *rumprun.Config)
+	// rules and descriptors are what it needs from the filter.
+	rules() []policy.Rule
+	descriptors() []int
+	// start runs it after lockdown; fatal ends the container.
+	start(fatal func(reason error))
+	// ownSignal reports that a signal sent to the process is the mode's own
+	// (SIGCHLD of a helper) and not the guest's.
+	ownSignal(signo int) bool
+}
+
+// openNetwork attaches the mode that was asked for, or the best that the
+// container's rights allow.
+func openNetwork(im *image, s settings) (network, error) {
+	switch mode := networkMode(im.manifest, s); mode {
+	case "none":
+		return noNetwork{"asked for"}, nil
+	default:
+		return noNetwork{"no other"}, nil
+	}
+}
+
+// noNetwork is mode none: the guest has its loopback.
+type noNetwork struct{ why string }
+
+func (n noNetwork) describe() string        { return "none (" + n.why + ")" }
+func (noNetwork) configure(*rumprun.Config) {}
+func (noNetwork) rules() []policy.Rule      { return nil }
+func (noNetwork) descriptors() []int        { return nil }
+func (noNetwork) start(func(error))         {}
+func (noNetwork) ownSignal(int) bool        { return false }
