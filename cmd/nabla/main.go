@@ -1,7 +1,5 @@
 // Nabla is the tender with the library OS: the entrypoint of every nabla
 // image. Its arguments are the guest's.
-
-//go:debug asyncpreemptoff=1
 package main
 
 import "github.com/nabla-build/nabla-build/tender"

@@ -60,6 +60,10 @@ var edits = map[string][]edit{
 		{old: "func startTemplateThread() {\n\tif GOARCH == \"wasm\" {", new: "func startTemplateThread() {\n\tif true {"},
 		{old: "\tif procresize(procs) != nil {\n\t\tthrow(\"unknown runnable goroutine during bootstrap\")", new: "\tprocs = 1\n\tif procresize(procs) != nil {\n\t\tthrow(\"unknown runnable goroutine during bootstrap\")"},
 	},
+	"runtime1.go": {
+		// Nobody would send the signal, and its handler is the crossing's.
+		{old: "\tdebug.malloc = (debug.inittrace | debug.sbrk | debug.checkfinalizers) != 0\n", new: "\tdebug.asyncpreemptoff = 1\n\tdebug.malloc = (debug.inittrace | debug.sbrk | debug.checkfinalizers) != 0\n"},
+	},
 	"os_linux.go": {
 		{old: "func newosproc(mp *m) {", new: "func newosproc(mp *m) {\n\tif nablaLocked != 0 {\n\t\tthrow(\"new host thread after lockdown\")\n\t}\n"},
 	},
