@@ -118,7 +118,7 @@ func (n *Namespace) openDentry(c *Context, d *Dentry, flags uint32, created bool
 			return nil, unix.EPERM
 		}
 		if flags&unix.O_TRUNC != 0 && a.IsRegular() {
-			if err := d.inode.Truncate(0); err != nil {
+			if err := truncate(c, d.inode, 0); err != nil {
 				return nil, err
 			}
 		}

@@ -43,15 +43,40 @@ func Chown(c *Context, i Inode, uid, gid uint32) error {
 	if gid != keep {
 		s.GID = &gid
 	}
-	mode := a.Mode & 0o7777
-	if !a.IsDir() && mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
-		mode &^= unix.S_ISUID
-		if mode&unix.S_IXGRP != 0 || !c.Creds.InGroup(a.GID) && !c.Creds.Privileged() {
-			mode &^= unix.S_ISGID
+	if mode := c.Creds.WithoutSetID(&a); mode != a.Mode {
+		if !c.Creds.Owns(&a) {
+			return unix.EPERM
 		}
 		s.Mode = &mode
 	}
 	return i.SetAttr(s)
+}
+
+// WithoutSetID returns a's mode without the set-user-ID and set-group-ID bits
+// that a change of owner or content takes away (chown(2), write(2)).
+func (c *Creds) WithoutSetID(a *Attr) uint32 {
+	mode := a.Mode
+	if a.IsDir() {
+		return mode
+	}
+	mode &^= unix.S_ISUID
+	if mode&unix.S_IXGRP != 0 || !c.InGroup(a.GID) && !c.Privileged() {
+		mode &^= unix.S_ISGID
+	}
+	return mode
+}
+
+// truncate sets the size of i, and takes set-ID bits away unless c has
+// CAP_FSETID.
+func truncate(c *Context, i Inode, size int64) error {
+	if err := i.Truncate(size); err != nil || c.Creds.Privileged() {
+		return err
+	}
+	a := i.Attr()
+	if mode := c.Creds.WithoutSetID(&a); mode != a.Mode {
+		return i.SetAttr(SetAttr{Mode: &mode})
+	}
+	return nil
 }
 
 // SetTimes is utimensat(2) on what was looked up. A nil time stays; now says
@@ -86,7 +111,7 @@ func Truncate(c *Context, i Inode, size int64) error {
 	if err := c.Creds.Check(&a, MayWrite); err != nil {
 		return err
 	}
-	return i.Truncate(size)
+	return truncate(c, i, size)
 }
 
 // Permission is faccessat2(2) on what was looked up.

@@ -12,9 +12,10 @@ import (
 // file is an open regular file.
 type file struct {
 	vfs.Base
-	n   *node
-	mu  sync.Mutex // protects pos; taken before n.mu
-	pos int64
+	n     *node
+	creds *vfs.Creds // of the opener: they count for writes too
+	mu    sync.Mutex // protects pos; taken before n.mu
+	pos   int64
 }
 
 func (f *file) Stat() (unix.Stat_t, error) {
@@ -102,7 +103,7 @@ func (f *file) write(p []byte, off int64) (k int, end int64, err error) {
 	p = p[:min(int64(len(p)), maxFileSize-off)]
 	k, err = n.data.writeAt(p, off)
 	if k > 0 {
-		n.touch()
+		n.written(f.creds)
 	}
 	return k, off + int64(k), err
 }
@@ -134,7 +135,15 @@ func (f *file) Seek(off int64, whence int) (int64, error) {
 }
 
 // Truncate is ftruncate(2); the caller has checked that f is open for writing.
-func (f *file) Truncate(size int64) error { return f.n.Truncate(size) }
+func (f *file) Truncate(size int64) error {
+	if err := f.n.Truncate(size); err != nil {
+		return err
+	}
+	f.n.mu.Lock()
+	f.n.written(f.creds)
+	f.n.mu.Unlock()
+	return nil
+}
 
 // Allocate is fallocate(2) with the modes FALLOC_FL_KEEP_SIZE,
 // FALLOC_FL_PUNCH_HOLE and FALLOC_FL_ZERO_RANGE; others are EOPNOTSUPP.
@@ -180,7 +189,7 @@ func (f *file) Allocate(mode uint32, off, n int64) error {
 	if mode&unix.FALLOC_FL_KEEP_SIZE == 0 {
 		d.size = max(d.size, off+n)
 	}
-	f.n.touch()
+	f.n.written(f.creds)
 	return nil
 }
 

@@ -123,7 +123,7 @@ func (n *node) Open(c *vfs.Context, d *vfs.Dentry, flags uint32) (vfs.File, erro
 		n.mu.Lock()
 		n.opens++
 		n.mu.Unlock()
-		f := &file{n: n}
+		f := &file{n: n, creds: c.Creds}
 		f.SetStatusFlags(flags)
 		return f, nil
 	case unix.S_IFIFO:
@@ -158,7 +158,9 @@ func (n *node) Truncate(size int64) error {
 	case size < n.data.size && n.seals&unix.F_SEAL_SHRINK != 0, size > n.data.size && n.seals&unix.F_SEAL_GROW != 0:
 		return unix.EPERM
 	}
-	n.data.truncate(size)
+	if size != n.data.size {
+		n.data.truncate(size)
+	}
 	n.touch()
 	return nil
 }
@@ -167,6 +169,15 @@ func (n *node) Truncate(size int64) error {
 func (n *node) touch() {
 	n.mtime = time.Now()
 	n.ctime = n.mtime
+}
+
+// written notes that c has changed the content, mu held: the times are now, and
+// set-ID bits go unless c has CAP_FSETID.
+func (n *node) written(c *vfs.Creds) {
+	n.touch()
+	if n.mode&(unix.S_ISUID|unix.S_ISGID) != 0 && !c.Privileged() {
+		n.mode = c.WithoutSetID(&vfs.Attr{Mode: n.mode, GID: n.gid})
+	}
 }
 
 // unlinked drops a link; the last one, with no description open, frees the

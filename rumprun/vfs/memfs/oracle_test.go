@@ -8,9 +8,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -293,7 +295,8 @@ type ours struct {
 
 type openFile struct {
 	vfs.File
-	d *vfs.Dentry
+	d    *vfs.Dentry
+	user bool // opened by the user
 }
 
 // fifo stands for a pipe: the tests never move data through it.
@@ -374,7 +377,7 @@ func (u *ours) do(o op) string {
 	case "open":
 		file, d, err := u.ns.Open(u.c, nil, o.path, uint32(o.flags|unix.O_NONBLOCK), o.mode, 0)
 		if err == nil {
-			u.fds = append(u.fds, openFile{file, d})
+			u.fds = append(u.fds, openFile{file, d, !u.c.Creds.Privileged()})
 		}
 		return result("", err)
 	case "close":
@@ -650,6 +653,96 @@ func randomData(r *rand.Rand) string {
 func randomOffset(r *rand.Rand) int64 {
 	base := pick[int64](r, 0, 0, 4096, 8192, 65536, 131072, 1<<20)
 	return max(0, base+pick[int64](r, 0, 0, 1, -1, 100, int64(r.IntN(5000))))
+}
+
+func TestRandomOperationsAsUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("changing the user needs root")
+	}
+	runs := 150
+	if testing.Short() {
+		runs = 20
+	}
+	// The credentials of one thread change; it ends with the test.
+	runtime.LockOSThread()
+	for seed := range uint64(runs) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		a, b := newNative(t, false), newOurs()
+		// Half of the operations are user 5's (group 7, and group 9), the rest
+		// root's.
+		user := vfs.NewCreds(5, 7, []uint32{9})
+		root := b.c.Creds
+		groups := []uint32{9}
+		step := func(o op) bool {
+			isUser := r.IntN(2) == 0
+			if n := len(b.fds); n > 0 {
+				switch o.call {
+				case "write", "pwrite", "ftruncate", "fallocate":
+					// A write takes set-ID bits away: here by the rights of
+					// the opener, on Linux by the writer's.
+					isUser = b.fds[o.fd%n].user
+				}
+			}
+			b.c.Creds = root
+			if isUser {
+				b.c.Creds = user
+				unix.RawSyscall(unix.SYS_SETGROUPS, 1, uintptr(unsafe.Pointer(&groups[0])), 0)
+				unix.RawSyscall(unix.SYS_SETFSGID, 7, 0, 0)
+				unix.RawSyscall(unix.SYS_SETFSUID, 5, 0, 0)
+			}
+			want := a.do(o)
+			if isUser {
+				unix.RawSyscall(unix.SYS_SETFSUID, 0, 0, 0)
+				unix.RawSyscall(unix.SYS_SETFSGID, 0, 0, 0)
+			}
+			got := b.do(o)
+			b.c.Creds = root
+			if got != want {
+				t.Errorf("seed %d, user %v: %v\n got  %s\n want %s\ntree:\n%s", seed, isUser, o, short(got), short(want), a.dump())
+			}
+			return got == want
+		}
+		for range 300 {
+			o := randomOp(r)
+			switch o.call {
+			case "access": // checks the real user
+				continue
+			case "chown":
+				o.off, o.n = pick[int64](r, 0, 5, -1), pick[int64](r, 7, 8, 9, -1)
+			case "lseek":
+				o.flags = unix.SEEK_SET
+			}
+			// What capabilities other than those for files allow, and what
+			// /proc/sys/fs/protected_* forbid, is not compared.
+			o.path2 = strings.Replace(o.path2, "trusted.", "user.", 1)
+			if o.mode == 0o1777 && protected() {
+				o.mode = 0o1755
+			}
+			if o.call == "link" && protected() {
+				continue
+			}
+			if !step(o) {
+				break
+			}
+		}
+		a.close()
+		b.close()
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// protected reports whether the host restricts links and files in sticky
+// directories (proc_sys_fs(5)); this package does not.
+func protected() bool {
+	for _, name := range []string{"hardlinks", "symlinks", "regular", "fifos"} {
+		b, err := os.ReadFile("/proc/sys/fs/protected_" + name)
+		if err != nil || strings.TrimSpace(string(b)) != "0" {
+			return true
+		}
+	}
+	return false
 }
 
 // randomOp makes an operation. Symbolic links never lead up, as natively they
