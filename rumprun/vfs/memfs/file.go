@@ -48,6 +48,9 @@ func (f *file) Pread(p []byte, off int64) (int, error) {
 
 func (f *file) read(p []byte, off int64) int {
 	n := f.n
+	if n.maps.Any() {
+		n.maps.Flush(n, off, int64(len(p)))
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	k := n.data.readAt(p, off)
@@ -80,6 +83,10 @@ func (f *file) Pwrite(p []byte, off int64) (int, error) {
 
 func (f *file) write(p []byte, off int64) (k int, end int64, err error) {
 	n := f.n
+	if n.maps.Any() {
+		n.maps.Flush(n, 0, maxFileSize)
+		defer func() { n.maps.Changed(p[:k], end-int64(k)) }()
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if f.StatusFlags()&unix.O_APPEND != 0 {
@@ -148,6 +155,18 @@ func (f *file) Truncate(size int64) error {
 // Allocate is fallocate(2) with the modes FALLOC_FL_KEEP_SIZE,
 // FALLOC_FL_PUNCH_HOLE and FALLOC_FL_ZERO_RANGE; others are EOPNOTSUPP.
 func (f *file) Allocate(mode uint32, off, n int64) error {
+	shared := f.n.maps.Any()
+	if shared {
+		f.n.maps.Flush(f.n, 0, maxFileSize)
+	}
+	err := f.allocate(mode, off, n)
+	if shared {
+		f.n.refill(off, n)
+	}
+	return err
+}
+
+func (f *file) allocate(mode uint32, off, n int64) error {
 	d := &f.n.data
 	f.n.mu.Lock()
 	defer f.n.mu.Unlock()

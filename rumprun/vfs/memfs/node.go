@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nabla-build/nabla-build/rumprun/mm"
 	"github.com/nabla-build/nabla-build/rumprun/vfs"
 )
 
@@ -27,6 +28,8 @@ type node struct {
 	gen     uint64
 
 	target string // of a symbolic link
+
+	maps mm.Mappings // used without mu: its lock is taken before
 
 	mu                         sync.Mutex
 	mode, uid, gid             uint32
@@ -152,6 +155,18 @@ func (n *node) Truncate(size int64) error {
 	if size < 0 {
 		return unix.EINVAL
 	}
+	shared := n.maps.Any()
+	if shared {
+		n.maps.Flush(n, 0, maxFileSize)
+	}
+	err := n.resize(size)
+	if shared && err == nil {
+		n.maps.Truncated(size)
+	}
+	return err
+}
+
+func (n *node) resize(size int64) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
