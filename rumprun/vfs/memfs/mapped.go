@@ -8,16 +8,19 @@ import (
 	"github.com/nabla-build/nabla-build/rumprun/mm"
 )
 
-// An inode is what file mappings are made of: it implements mm.Shareable and
-// mm.Rewritten, and an open file hands it out.
+// An inode is what file mappings are made of; an open file passes on to it.
 var (
 	_ mm.Shareable = (*node)(nil)
 	_ mm.Rewritten = (*node)(nil)
+	_ mm.Shareable = (*file)(nil)
+	_ mm.Rewritten = (*file)(nil)
 )
 
-// Mappable returns the inode of f as the source of a mapping. It stays usable
-// as long as f is open.
-func (f *file) Mappable() mm.Source { return f.n }
+func (f *file) Mappings() *mm.Mappings                          { return f.n.Mappings() }
+func (f *file) Load(p []byte, off int64) (int, error)           { return f.n.Load(p, off) }
+func (f *file) Store(p []byte, off int64) (int, error)          { return f.n.Store(p, off) }
+func (f *file) Rewriting() (mm.Rewriting, bool)                 { return f.n.Rewriting() }
+func (f *file) PreadRewritten(p []byte, off int64) (int, error) { return f.n.PreadRewritten(p, off) }
 
 // Pread reads what the inode holds, stores of shared mappings included.
 func (n *node) Pread(p []byte, off int64) (int, error) {
