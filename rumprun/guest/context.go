@@ -61,7 +61,7 @@ type Context struct {
 	TrapNo  uint64
 	ErrCode uint64
 	mxcsr   uint32
-	_       [56]byte // to a multiple of 64
+	_       [60]byte // to a multiple of 64
 
 	// fp is the vector state: with the variants that move registers by hand,
 	// register i (xmm, ymm or zmm) at 64*i and mask register i at maskOffset +
