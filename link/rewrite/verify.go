@@ -167,15 +167,11 @@ func (v *verifier) site(i int) error {
 	}
 
 	// The crossing.
-	lea, err := stub.next()
-	if err != nil {
-		return err
+	if !bytes.HasPrefix(stub.b, []byte{0x48, 0x8d, 0x0d}) || len(stub.b) < 7 { // lea disp32(%rip), %rcx
+		return fmt.Errorf("the stub does not load rcx")
 	}
-	mem, ok := lea.Args[1].(x86asm.Mem)
-	if lea.Op != x86asm.LEA || lea.Args[0] != x86asm.RCX || !ok || mem.Base != x86asm.RIP || mem.Index != 0 || lea.AddrSize != 64 {
-		return fmt.Errorf("stub has %v where rcx should be loaded", lea)
-	}
-	ret := stub.pc + uint64(int64(int32(mem.Disp)))
+	ret := stub.pc + 7 + uint64(int64(int32(binary.LittleEndian.Uint32(stub.b[3:]))))
+	stub.b, stub.pc = stub.b[7:], stub.pc+7
 	enter := []byte{0x65, 0xff, 0x24, 0x25, EntryOffset, 0, 0, 0}
 	if !bytes.HasPrefix(stub.b, enter) {
 		return fmt.Errorf("stub does not enter the crossing")
@@ -192,6 +188,7 @@ func (v *verifier) site(i int) error {
 	if ret != stub.pc {
 		return fmt.Errorf("returns to %#x, not to the rest of the stub at %#x", ret, stub.pc)
 	}
+	var err error
 	for orig.pc < end {
 		if in, err = orig.next(); err != nil {
 			return err

@@ -263,7 +263,9 @@ func (b *body) window(sites []Site, i int) {
 	}
 	why := b.before(s, k, lo)
 	if why != "" {
-		why = b.after(s, k, hi)
+		if w := b.after(s, k, hi); w == "" || why != WhyTarget {
+			why = w
+		}
 	}
 	s.Why = why
 }

@@ -55,9 +55,8 @@ func (s *scanner) inner() {
 		}
 	}
 	s.f.Symbols(func(t elf.SymType, value, _ uint64) bool {
-		if t != elf.STT_SECTION && t != elf.STT_FILE && t != elf.STT_TLS && flt.has(value) {
-			// A symbol at the syscall itself; one behind it is often the next function.
-			if i, ok := want[value]; ok && (value == s.sites[i].Addr || t == elf.STT_NOTYPE) {
+		if t == elf.STT_NOTYPE && flt.has(value) { // a label, not the next function
+			if i, ok := want[value]; ok {
 				taken(i)
 			}
 		}
