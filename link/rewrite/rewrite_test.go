@@ -223,7 +223,9 @@ func TestSites(t *testing.T) {
 		{name: "signal trampoline", text: "90 b827000000 0f05", im: image{symbols: []symbol{fn(elf.STT_FUNC, 0x1001, 7)}, frames: []frame{{0x1000, 0x1008, true}}}, want: "slow: " + scan.WhySignal},
 		// clone3 in glibc: the FDE ends before the syscall.
 		{name: "early end of the FDE", text: "b8b3010000 0f05 4885c0 c3", im: image{symbols: []symbol{}, frames: []frame{{0x1000, 0x1005, false}, {0x100b, 0x100c, false}}}, want: "mov7"},
-		{name: "not reached behind a function", text: "c3 b8b3010000 0f05 c3 c3", im: image{symbols: []symbol{}, frames: []frame{{0x1000, 0x1001, false}, {0x1009, 0x100a, false}}}, want: "slow: " + scan.WhyNoFunction},
+		// A local function of a stripped object, and data that is none.
+		{name: "between functions", text: "c3 b8b3010000 0f05 c3 c3", im: image{symbols: []symbol{}, frames: []frame{{0x1000, 0x1001, false}, {0x1009, 0x100a, false}}}, want: "mov7"},
+		{name: "data between functions", text: "c3 b8b3010000 0f05 01c3 c3", im: image{symbols: []symbol{}, frames: []frame{{0x1000, 0x1001, false}, {0x100a, 0x100b, false}}}, want: "slow: " + scan.WhyUndecoded},
 		{name: "a symbol in the window", text: "4889df 31c0 0f05 c3", im: image{symbols: []symbol{fn(elf.STT_FUNC, 0x1000, 8), fn(elf.STT_NOTYPE, 0x1003, 0)}}, want: "slow: " + scan.WhyReferred},
 		{name: "a data pointer into the window", text: "4889df 31c0 0f05 c3", im: image{data: binary.LittleEndian.AppendUint64(nil, 0x1003)}, want: "slow: " + scan.WhyReferred},
 		{name: "a data pointer to its start", text: "4889df 0f05 c3", im: image{data: binary.LittleEndian.AppendUint64(nil, 0x1000)}, want: "pre"},

@@ -29,9 +29,8 @@ type insn struct {
 	off uint32
 }
 
-// decode decodes function number i.
-func (s *scanner) decode(i int) *body {
-	fn := s.fns[i]
+// decode decodes a function.
+func (s *scanner) decode(fn function) *body {
 	b := &body{lo: fn.lo, hi: fn.hi, reach: fn.reach, targets: map[uint32]bool{}}
 	for _, c := range s.f.Code {
 		if fn.lo >= c.Addr && fn.lo < c.End() {
@@ -64,6 +63,10 @@ func (s *scanner) decode(i int) *body {
 		return b
 	}
 	b.decoded = size
+	if fn.gap && !b.ends() {
+		b.why = WhyUndecoded
+		return b
+	}
 	b.beyond()
 	var indirect, labels bool
 	for _, in := range b.insns {
@@ -95,6 +98,21 @@ func (s *scanner) decode(i int) *body {
 // at is the number of the instruction at an offset.
 func (b *body) at(off uint32) (int, bool) {
 	return slices.BinarySearchFunc(b.insns, off, func(in insn, off uint32) int { return cmp.Compare(in.off, off) })
+}
+
+// ends says whether control does not run out of the end of a gap: what does is
+// not code, but data that happens to decode.
+func (b *body) ends() bool {
+	for i := len(b.insns) - 1; i >= 0; i-- {
+		in := b.insns[i]
+		if !in.Falls() || in.Kind == x86.Call || in.Kind == x86.CallIndirect {
+			return true
+		}
+		if !padding(b.data[in.off:][:in.Len]) {
+			return false
+		}
+	}
+	return false
 }
 
 // beyond follows control past the end of the function: by falling through, and
@@ -232,7 +250,7 @@ func (b *body) number(s *Site) {
 
 // holder is the instruction that has offset off in its inside.
 func (b *body) holder(off uint32) (int, bool) {
-	for d := uint32(1); d < 15 && d <= off; d++ {
+	for d := uint32(0); d < 15 && d <= off; d++ {
 		if k, ok := b.at(off - d); ok {
 			return k, off < b.insns[k].off+uint32(b.insns[k].Len)
 		}

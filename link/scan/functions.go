@@ -17,6 +17,7 @@ type function struct {
 	// FDE (clone, clone3 in glibc) lies between hi and reach.
 	reach  uint64
 	signal bool // a signal trampoline
+	gap    bool // not described by anything: what lies between functions
 }
 
 // maxGap is how far code may reach beyond the end of its function.
@@ -28,7 +29,7 @@ func functions(f *object.File) []function {
 	var fns []function
 	add := func(lo, hi uint64, signal bool) {
 		if lo < hi && hi <= f.Hi {
-			fns = append(fns, function{lo, hi, hi, signal})
+			fns = append(fns, function{lo: lo, hi: hi, reach: hi, signal: signal})
 		}
 	}
 	fdes(f, add)
@@ -71,6 +72,29 @@ func functions(f *object.File) []function {
 		}
 	}
 	return fns
+}
+
+// gap returns what lies between the functions around addr: in stripped objects
+// (musl's libc) local functions without any description.
+func (s *scanner) gap(addr uint64) (function, bool) {
+	i, _ := slices.BinarySearchFunc(s.fns, addr, func(f function, a uint64) int { return cmp.Compare(f.lo, a) })
+	g := function{gap: true}
+	for j := i - 1; j >= 0 && j >= i-16; j-- {
+		g.lo = max(g.lo, s.fns[j].hi)
+	}
+	for _, c := range s.f.Code {
+		if addr >= c.Addr && addr < c.End() {
+			g.hi = c.End()
+			if g.lo < c.Addr {
+				return g, false // no function before it: its start is not known
+			}
+		}
+	}
+	if i < len(s.fns) {
+		g.hi = min(g.hi, s.fns[i].lo)
+	}
+	g.reach = g.hi
+	return g, g.lo <= addr && addr < g.hi && g.hi-g.lo <= maxFunction
 }
 
 // fdes calls add for the FDEs of .eh_frame (LSB core, Exception Frames) whose
@@ -162,17 +186,12 @@ func augmentation(b []byte) (enc byte, signal bool) {
 // goFunctions calls add for the functions of .gopclntab, the table the Go
 // linker writes (runtime/symtab.go, type pcHeader; versions 1.18 and 1.20).
 func goFunctions(f *object.File, add func(lo, hi uint64, signal bool)) {
-	s, text := f.Section(".gopclntab"), f.Section(".text")
-	if s == nil {
-		s = f.Section(".data.rel.ro.gopclntab")
-	}
-	if s == nil || text == nil || len(s.Data) < 72 {
+	text := f.Section(".text")
+	addr, b := goTable(f)
+	if b == nil || text == nil {
 		return
 	}
-	b, le := s.Data, binary.LittleEndian
-	if m := le.Uint32(b); m != 0xfffffff0 && m != 0xfffffff1 || b[6] != 1 || b[7] != 8 {
-		return
-	}
+	le := binary.LittleEndian
 	n, start, at := le.Uint64(b[8:]), le.Uint64(b[24:]), le.Uint64(b[64:])
 	if at > uint64(len(b)) || n >= uint64(len(b))/8 || at+8*n+4 > uint64(len(b)) {
 		return
@@ -180,7 +199,7 @@ func goFunctions(f *object.File, add func(lo, hi uint64, signal bool)) {
 	tab := b[at:]
 	end := uint64(le.Uint32(tab[8*n:]))
 	if start == 0 { // a relocation has it
-		start = addend(f, s.Addr+24)
+		start = addend(f, addr+24)
 	}
 	if start == 0 {
 		// Newer linkers leave it out. It is that of .text if the functions fill
@@ -199,6 +218,35 @@ func goFunctions(f *object.File, add func(lo, hi uint64, signal bool)) {
 		prev = lo
 		add(start+lo, start+hi, false)
 	}
+}
+
+// goTable finds the table; external linkers may have merged it with other data.
+func goTable(f *object.File) (addr uint64, b []byte) {
+	header := func(b []byte) bool {
+		m := binary.LittleEndian.Uint32(b)
+		return (m == 0xfffffff0 || m == 0xfffffff1) && b[4] == 0 && b[5] == 0 && b[6] == 1 && b[7] == 8
+	}
+	if s := f.Section(".gopclntab"); s != nil {
+		if len(s.Data) >= 72 && header(s.Data) {
+			return s.Addr, s.Data
+		}
+		return 0, nil
+	}
+	if f.Section(".go.buildinfo") == nil {
+		return 0, nil
+	}
+	for _, name := range []string{".data.rel.ro", ".rodata"} {
+		s := f.Section(name)
+		if s == nil {
+			continue
+		}
+		for at := int(-s.Addr & 31); at+72 <= len(s.Data); at += 32 {
+			if header(s.Data[at:]) {
+				return s.Addr + uint64(at), s.Data[at:]
+			}
+		}
+	}
+	return 0, nil
 }
 
 // addend is the addend of the R_X86_64_RELATIVE relocation of the word at addr,

@@ -168,20 +168,18 @@ func (s *scanner) immediate(a uint64) bool {
 // insn is the instruction that holds the byte at a, and the place of that byte
 // in it; not ok if no function is known there, or it could not be decoded.
 func (s *scanner) insn(a uint64) (in insn, off uint32, ok bool) {
-	fi := find(s.fns, a)
-	if fi < 0 || s.fns[fi].signal {
+	fn, ok := s.function(a)
+	if !ok || fn.signal {
 		return in, 0, false
 	}
-	b := s.body(fi)
+	b := s.body(fn)
 	if b.why != "" {
 		return in, 0, false
 	}
 	o := uint32(a - b.lo)
-	k, ok := b.at(o)
+	k, ok := b.holder(o)
 	if !ok {
-		if k, ok = b.holder(o); !ok {
-			return in, 0, false
-		}
+		return in, 0, false
 	}
 	return b.insns[k], o - b.insns[k].off, true
 }

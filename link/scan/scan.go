@@ -118,15 +118,15 @@ func (s *scanner) run() {
 	where := make([]*body, len(s.sites))
 	for i := range s.sites {
 		site := &s.sites[i]
-		fi := find(s.fns, site.Addr)
+		fn, ok := s.function(site.Addr)
 		switch {
-		case fi < 0:
+		case !ok:
 			continue
-		case s.fns[fi].signal:
+		case fn.signal:
 			site.Why = WhySignal
 			continue
 		}
-		where[i] = s.body(fi)
+		where[i] = s.body(fn)
 	}
 	// Sites with their number loaded right before have no choice and come
 	// first; the others take what room is left.
@@ -144,28 +144,36 @@ func (s *scanner) run() {
 	s.demote()
 }
 
-// body is the decoded function number i.
-func (s *scanner) body(i int) *body {
-	b := s.bodies[s.fns[i].lo]
-	if b == nil || b.hi != s.fns[i].hi {
-		b = s.decode(i)
-		s.bodies[s.fns[i].lo] = b
+// body is the decoded function fn.
+func (s *scanner) body(fn function) *body {
+	b := s.bodies[fn.lo]
+	if b == nil || b.hi != fn.hi {
+		b = s.decode(fn)
+		s.bodies[fn.lo] = b
 	}
 	return b
 }
 
-// find returns the innermost function that holds addr, or -1.
-func find(fns []function, addr uint64) int {
-	i, _ := slices.BinarySearchFunc(fns, addr, func(f function, a uint64) int {
+// function returns the innermost function that holds addr, or the gap.
+func (s *scanner) function(addr uint64) (function, bool) {
+	i, _ := slices.BinarySearchFunc(s.fns, addr, func(f function, a uint64) int {
 		if f.lo > a {
 			return 1
 		}
 		return -1
 	})
 	for j := i - 1; j >= 0 && j >= i-16; j-- {
-		if addr < fns[j].reach {
-			return j
+		if addr < s.fns[j].hi {
+			return s.fns[j], true
 		}
 	}
-	return -1
+	for j := i - 1; j >= 0 && j >= i-16; j-- {
+		if fn := s.fns[j]; addr < fn.reach && !fn.signal {
+			// Only what control reaches from the function is code there.
+			if _, ok := s.body(fn).holder(uint32(addr - fn.lo)); ok {
+				return fn, true
+			}
+		}
+	}
+	return s.gap(addr)
 }
