@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nabla-build/nabla-build/rumprun/event"
 	"github.com/nabla-build/nabla-build/rumprun/vfs"
 	"github.com/nabla-build/nabla-build/rumprun/vfs/filelock"
 )
@@ -21,7 +22,13 @@ type Description struct {
 	entry *vfs.Dentry
 	// locks is the table in which this description holds locks; nil: none.
 	locks atomic.Pointer[filelock.Table]
+	// interests are the epoll interests in this description.
+	interests event.Interests
 }
+
+// Interests and Unwrap implement event.Target.
+func (d *Description) Interests() *event.Interests { return &d.interests }
+func (d *Description) Unwrap() vfs.File            { return d.File }
 
 // NewDescription wraps f with one reference, which the caller owns.
 func NewDescription(f vfs.File) *Description {
@@ -54,6 +61,7 @@ func (d *Description) DecRef() {
 		if l := d.locks.Load(); l != nil {
 			l.Release(d)
 		}
+		d.interests.Drop()
 		d.File.Release()
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nabla-build/nabla-build/rumprun/event"
 	"github.com/nabla-build/nabla-build/rumprun/hypercall"
 	"github.com/nabla-build/nabla-build/rumprun/mm"
 )
@@ -25,6 +26,7 @@ type Kernel struct {
 	bootTime time.Duration // monotonic
 	futexes  futexTable
 	files    fileState
+	events   event.Space
 
 	mu       sync.Mutex // protects the maps and nextTID; taken before Process.mu
 	procs    map[int32]*Process

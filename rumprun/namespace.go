@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nabla-build/nabla-build/rumprun/entropy"
+	"github.com/nabla-build/nabla-build/rumprun/event"
 	"github.com/nabla-build/nabla-build/rumprun/vfs"
 	"github.com/nabla-build/nabla-build/rumprun/vfs/devfs"
 	"github.com/nabla-build/nabla-build/rumprun/vfs/memfs"
@@ -157,5 +158,5 @@ type keepOpen struct{ vfs.File }
 
 func (keepOpen) Release() {}
 
-// newFIFO makes the pipe behind a FIFO; nil: opening it is ENXIO.
-func newFIFO() memfs.FIFO { return nil }
+// newFIFO makes the pipe behind a FIFO.
+func newFIFO() memfs.FIFO { return new(event.FIFO) }

@@ -42,6 +42,8 @@ var calls = [][]Call{
 	fcntlCalls,  // descriptors and locks (sys_fcntl.go)
 	copyCalls,   // from file to file (sys_copy.go)
 	mountCalls,  // mounts and watches (sys_mount.go)
-	// events (sys_event.go)
+	eventCalls,  // eventfd, timerfd, signalfd, pipes (sys_event.go)
+	epollCalls,  // epoll (sys_epoll.go)
+	pollCalls,   // poll and select (sys_poll.go)
 	// sockets (sys_socket.go)
 }
