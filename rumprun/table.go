@@ -28,6 +28,7 @@ type Call struct {
 var calls = [][]Call{
 	// Each subsystem adds its list here, one line each:
 	memoryCalls, // memory (sys_mm.go)
+	execCalls,   // execve (exec.go)
 	taskCalls,   // threads, futexes, scheduling (sys_task.go)
 	signalCalls, // signals (sys_signal.go)
 	timeCalls,   // clocks and timers (sys_time.go)

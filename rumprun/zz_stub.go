@@ -3,5 +3,4 @@
 
 package rumprun
 
-func (k *Kernel) bootNetwork() error               { return nil }
-func (t *Task) loadFirst(argv, env []string) error { return nil }
+func (k *Kernel) bootNetwork() error { return nil }

@@ -158,3 +158,6 @@ func (as *AddressSpace) uncommit(n uint64) {
 	as.arena.committed -= n
 	as.committed -= n
 }
+
+// Contains reports whether the arena has all of r, used or not.
+func (a *Arena) Contains(r Range) bool { return r.Start < r.End && a.contains(r) }
