@@ -1,6 +1,10 @@
 package tender
 
 import (
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+
 	"github.com/nabla-build/nabla-build/rumprun"
 	"github.com/nabla-build/nabla-build/tender/policy"
 )
@@ -27,16 +31,29 @@ type network interface {
 func openNetwork(im *image, s settings) (network, error) {
 	switch mode := networkMode(im.manifest, s); mode {
 	case "none":
-		return noNetwork{"asked for"}, nil
-	default:
-		return noNetwork{"no other"}, nil
+		return noNetwork{}, nil
+	case "user":
+		return openUser(im, s, "asked for")
+	case "packet":
+		return openPacket(s, "asked for")
+	case "tap":
+		return openTap(s, "asked for")
 	}
+	if why := packetObstacle(); why != "" {
+		return openUser(im, s, why)
+	}
+	return openPacket(s, "CAP_NET_ADMIN and CAP_NET_RAW are there")
+}
+
+// address4 converts an IPv4 address constant.
+func address4(s string) tcpip.Address {
+	return tcpip.AddrFrom4(netip.MustParseAddr(s).As4())
 }
 
 // noNetwork is mode none: the guest has its loopback.
-type noNetwork struct{ why string }
+type noNetwork struct{}
 
-func (n noNetwork) describe() string        { return "none (" + n.why + ")" }
+func (noNetwork) describe() string          { return "none" }
 func (noNetwork) configure(*rumprun.Config) {}
 func (noNetwork) rules() []policy.Rule      { return nil }
 func (noNetwork) descriptors() []int        { return nil }

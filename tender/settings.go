@@ -27,6 +27,7 @@ type settings struct {
 	tap     string    // NABLA_TAP: the device of mode tap
 	memory  uint64    // NABLA_MEMORY, bytes
 	publish []publish // NABLA_PUBLISH
+	chosen  bool      // NABLA_PUBLISH was given, even if empty
 }
 
 // publish is a port of the host that leads to a port of the guest.
@@ -78,11 +79,25 @@ func parseSettings(env []string) (s settings, rest []string, err error) {
 			if s.publish, err = parsePublish(value); err != nil {
 				return s, nil, fmt.Errorf("NABLA_PUBLISH=%s: %w", value, err)
 			}
+			s.chosen = true
 		default:
 			return s, nil, fmt.Errorf("%s: no such variable; see docs/tender.md for those that the tender knows", name)
 		}
 	}
 	return s, rest, nil
+}
+
+// ports are the ports to publish in mode user: those of NABLA_PUBLISH, or all
+// that the image exposes where it is not set.
+func (s *settings) ports(m *manifest.Manifest) []publish {
+	if s.chosen {
+		return s.publish
+	}
+	var out []publish
+	for _, p := range m.Ports {
+		out = append(out, publish{p.Port, p.Port, p.Protocol})
+	}
+	return out
 }
 
 // ParseSize reads a size in bytes with an optional suffix k, m, g or t (powers

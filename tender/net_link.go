@@ -1,0 +1,159 @@
+package tender
+
+import (
+	"fmt"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
+	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/nabla-build/nabla-build/rumprun/hypercall"
+	"github.com/nabla-build/nabla-build/tender/policy"
+)
+
+// link carries Ethernet frames between netstack and a descriptor that gives
+// and takes one frame a call, non-blocking.
+type link struct {
+	fd     *hypercall.FD
+	queue  *channel.Endpoint // frames on their way out
+	ep     stack.LinkEndpoint
+	vnet   int // bytes of virtio_net_hdr before each frame; 0: none
+	mtu    uint32
+	closed func(error)
+
+	mu   sync.Mutex // one writer at a time
+	out  []byte
+	full bool // a frame waits in out[:pend] for room
+	pend int
+	room chan struct{} // capacity 1: wakes the goroutine that waits for room
+}
+
+const (
+	ethernetHeader = 14
+	vnetHeader     = 10 // struct virtio_net_hdr without num_buffers
+	queueLength    = 4096
+	maxFrame       = 65536 + ethernetHeader + vnetHeader
+)
+
+// newLink makes the link over fd. vnet says that a virtio_net_hdr stands before
+// each frame.
+func newLink(fd int, mtu uint32, mac tcpip.LinkAddress, vnet bool) (*link, error) {
+	h, err := hypercall.Register(fd)
+	if err != nil {
+		return nil, err
+	}
+	l := &link{fd: h, mtu: mtu, out: make([]byte, maxFrame), room: make(chan struct{}, 1)}
+	l.queue = channel.New(queueLength, mtu, mac)
+	if vnet {
+		l.vnet = vnetHeader
+		// The kernel hands over packets whose checksum it has checked, or that
+		// never left this host and have none.
+		l.queue.LinkEPCapabilities |= stack.CapabilityRXChecksumOffload
+	}
+	l.queue.AddNotify(l)
+	l.ep = ethernet.New(l.queue)
+	return l, nil
+}
+
+func (l *link) rules() []policy.Rule {
+	fd := policy.Arg{Index: 0, Name: "fd", OneOf: []uint64{uint64(l.fd.Sysfd())}}
+	length := policy.Arg{Index: 2, Name: "length", Max: 1 << 20}
+	return []policy.Rule{
+		{NR: unix.SYS_READ, Name: "read", Args: []policy.Arg{fd, length}},
+		{NR: unix.SYS_WRITE, Name: "write", Args: []policy.Arg{fd, length}},
+	}
+}
+
+// start begins to carry frames. closed is called once the far end has gone.
+func (l *link) start(closed func(error)) {
+	l.closed = closed
+	go l.receive()
+	go l.waitForRoom()
+}
+
+func (l *link) receive() {
+	buf := make([]byte, maxFrame)
+	for {
+		n, err := l.fd.Read(buf)
+		switch {
+		case err == unix.EAGAIN:
+			l.fd.WaitReadable()
+			continue
+		case err == unix.EINTR:
+			continue
+		case err == unix.ENETDOWN || err == unix.ENOBUFS:
+			l.fd.WaitReadable()
+			continue
+		case err != nil:
+			l.closed(fmt.Errorf("the network device failed: %w", err))
+			return
+		case n == 0:
+			l.closed(fmt.Errorf("the network device closed"))
+			return
+		}
+		if n < l.vnet+ethernetHeader {
+			continue
+		}
+		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(buf[l.vnet:n])})
+		// The Ethernet endpoint above the queue reads the header and finds the
+		// protocol in it.
+		l.queue.InjectInbound(0, pkt)
+		pkt.DecRef()
+	}
+}
+
+// WriteNotify implements channel.Notification: netstack has queued frames.
+func (l *link) WriteNotify() { l.send() }
+
+// send writes queued frames until there are none or the device is full. A
+// frame that did not fit is kept and goes first.
+func (l *link) send() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.full {
+		return
+	}
+	for {
+		pkt := l.queue.Read()
+		if pkt == nil {
+			return
+		}
+		clear(l.out[:l.vnet])
+		n := l.vnet
+		for _, s := range pkt.AsSlices() {
+			n += copy(l.out[n:], s)
+		}
+		pkt.DecRef()
+		if !l.write(n) {
+			l.full, l.pend = true, n
+			poke(l.room)
+			return
+		}
+	}
+}
+
+// write reports false if the device has no room. Other failures lose the
+// frame, as a wire does.
+func (l *link) write(n int) bool {
+	_, err := l.fd.Write(l.out[:n])
+	return err != unix.EAGAIN && err != unix.ENOBUFS
+}
+
+func (l *link) waitForRoom() {
+	for range l.room {
+		for done := false; !done; {
+			l.fd.WaitWritable()
+			l.mu.Lock()
+			if done = l.write(l.pend); done {
+				l.full = false
+			}
+			l.mu.Unlock()
+		}
+		l.send()
+	}
+}
