@@ -81,7 +81,7 @@ func (t *Task) fdAt(fd int, write bool) (*Description, error) {
 // what it can.
 func (t *Task) userBuf(addr uintptr, n uintptr, write bool) ([]byte, error) {
 	if int64(n) < 0 {
-		return nil, unix.EINVAL
+		return nil, unix.EFAULT
 	}
 	n = min(n, maxRW)
 	b, err := t.p.as.Bytes(addr, int(n), write)

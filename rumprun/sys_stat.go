@@ -67,7 +67,7 @@ func sysFstat(t *Task, a Args) (uintptr, error) {
 // sysNewfstatat is fstatat(2).
 func sysNewfstatat(t *Task, a Args) (uintptr, error) {
 	fl := a.Int(3)
-	if fl&^(unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT) != 0 {
+	if fl&^(unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT|atStatxSyncType) != 0 {
 		return 0, unix.EINVAL
 	}
 	return t.statAt(a.Int(0), a[1], a[2], fl, true)

@@ -15,11 +15,13 @@ type DirFile struct {
 	ctx Context // of the opener
 	d   *Dentry
 
-	mu   sync.Mutex
-	pos  int64
-	ents []DirEntry // entry i is at offset i; Ino 0: gone
-	gen  uint64
-	read bool // ents is filled
+	mu    sync.Mutex
+	pos   int64
+	ents  []DirEntry // entry i is at offset i; Ino 0: gone
+	gen   uint64
+	gone  int  // entries of ents that are gone
+	read  bool // ents is filled
+	stale bool // rewound: what comes and goes without a trace is looked for
 }
 
 // Read is EISDIR, as is Pread; a directory cannot be open for writing.
@@ -50,7 +52,10 @@ func (f *DirFile) Seek(off int64, whence int) (int64, error) {
 		return 0, unix.EINVAL
 	}
 	if off == 0 {
-		f.read = false
+		f.stale = true
+		if 2*f.gone > len(f.ents) {
+			f.read = false
+		}
 	}
 	f.pos = off
 	return off, nil
@@ -82,9 +87,10 @@ func (f *DirFile) refresh() error {
 		return unix.ENOENT
 	}
 	gen := f.d.inode.Generation()
-	if f.read && gen == f.gen {
+	if f.read && gen == f.gen && !f.stale {
 		return nil
 	}
+	f.stale = false
 	list, err := f.d.inode.ReadDir(&f.ctx, f.d)
 	if err != nil {
 		return err
@@ -94,6 +100,7 @@ func (f *DirFile) refresh() error {
 		f.ents = append(make([]DirEntry, 0, len(list)+2),
 			DirEntry{".", self.Ino, unix.DT_DIR}, DirEntry{"..", up.Ino, unix.DT_DIR})
 		f.ents = append(f.ents, list...)
+		f.gone = 0
 	} else {
 		now := make(map[string]DirEntry, len(list))
 		for _, e := range list {
@@ -101,11 +108,12 @@ func (f *DirFile) refresh() error {
 		}
 		for i := range f.ents[2:] {
 			e := &f.ents[2+i]
-			if cur, ok := now[e.Name]; ok {
+			if cur, ok := now[e.Name]; ok && e.Ino != 0 {
 				*e = cur
 				delete(now, e.Name)
-			} else {
+			} else if e.Ino != 0 {
 				e.Ino = 0
+				f.gone++
 			}
 		}
 		for _, e := range list {

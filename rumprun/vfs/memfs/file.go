@@ -34,13 +34,13 @@ func (f *file) Release() {
 func (f *file) Read(p []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := f.read(p, f.pos)
+	n, err := f.Pread(p, f.pos)
 	f.pos += int64(n)
-	return n, nil
+	return n, err
 }
 
 func (f *file) Pread(p []byte, off int64) (int, error) {
-	if off < 0 {
+	if off < 0 || off > maxFileSize-int64(len(p)) {
 		return 0, unix.EINVAL
 	}
 	return f.read(p, off), nil
@@ -104,10 +104,9 @@ func (f *file) write(p []byte, off int64) (k int, end int64, err error) {
 		}
 		p = p[:min(int64(len(p)), n.data.size-off)]
 	}
-	if off == maxFileSize {
-		return 0, off, unix.EFBIG
+	if off > maxFileSize-int64(len(p)) {
+		return 0, off, unix.EINVAL
 	}
-	p = p[:min(int64(len(p)), maxFileSize-off)]
 	k, err = n.data.writeAt(p, off)
 	if k > 0 {
 		n.written(f.creds)
