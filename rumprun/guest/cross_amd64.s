@@ -2,9 +2,10 @@
 
 // The switch between the library OS and the guest. See docs/crossing.md.
 //
-// While the guest runs, the gs base is the host thread's (0(gs) = &m.tls[1]);
+// While the guest runs, the gs base is the host thread's (0(gs) is m.tls[1]).
 // 8(gs) holds the address of fastEntry, which the stubs of rewritten call sites
-// jump to. fs is the guest's for good.
+// jump to; 16(gs) is where enterGuest's last jump goes: no register is left to
+// hold that. fs is the guest's for good.
 
 #include "go_asm.h"
 #include "textflag.h"
@@ -34,7 +35,7 @@
 // Bits of rflags.
 #define flagsUser 0x244cd5   // CF PF AF ZF SF DF OF NT AC ID: what a guest may set
 #define flagsSimple 0x000ad7 // CF PF AF ZF SF OF, bit 1 and IF: what SAHF and ADDB can set
-#define flagsNotHost 0x44500 // TF DF NT AC: Go code must not run with them
+#define flagsNotHost 0x244500 // TF DF NT AC: Go code must not run with them; ID: SAHF does not clear it
 #define flagsHost 0x202
 
 #define sysArchPrctl 158
@@ -98,7 +99,7 @@ mxcsr:
 
 flags:
 	MOVQ c_rip(DI), AX
-	MOVQ AX, ·entryRip(SB)
+	MOVQ AX, entryRip(GS)
 	MOVQ c_rflags(DI), AX
 	TESTQ $~flagsSimple, AX
 	JNE  oddflags
@@ -167,7 +168,7 @@ fxnoowner:
 // jumpGuest is the last instruction before the guest, a routine of its own so
 // that the signal handler can tell a fault of it: a rip that is no address.
 TEXT ·jumpGuest(SB), NOSPLIT|NOFRAME, $0
-	JMP *·entryRip(SB)
+	BYTE $0x65; BYTE $0xff; BYTE $0x24; BYTE $0x25; LONG $entryRip // jmp *%gs:entryRip
 
 // fastEntry is where the stubs of rewritten call sites go.
 // Entry: the guest's registers; AX = call number, CX = return address, R11 free.
@@ -310,8 +311,9 @@ TEXT ·cpuid(SB), NOSPLIT, $0-24
 TEXT ·xgetbv0(SB), NOSPLIT, $0-8
 	XORL CX, CX
 	XGETBV
-	MOVL AX, ret+0(FP)
-	MOVL DX, ret+4(FP)
+	SHLQ $32, DX
+	ORQ  DX, AX
+	MOVQ AX, ret+0(FP)
 	RET
 
 // func mxcsrMask() uint32: FXSAVE's MXCSR_MASK, 0 on old processors

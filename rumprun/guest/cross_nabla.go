@@ -17,12 +17,11 @@ import (
 // The state of the crossing. There is one host thread, so one of each; the
 // assembly addresses them relative to rip.
 var (
-	current  uintptr // the Context that is entered
-	hostSP   uintptr // of the goroutine in Enter
-	hostBP   uintptr
-	entryRip uintptr // where Enter's last jump goes
-	inGuest  uint32  // 1 from Enter's last steps to the first of the way back
-	ticked   uint32  // the timer hit library OS code
+	current uintptr // the Context that is entered
+	hostSP  uintptr // of the goroutine in Enter
+	hostBP  uintptr
+	inGuest uint32 // 1 from Enter's last steps to the first of the way back
+	ticked  uint32 // the timer hit library OS code
 
 	fsLoaded uint64  // the fs base that is in the processor
 	x87Owner uintptr // the Context whose x87 state is in the processor; 0: none

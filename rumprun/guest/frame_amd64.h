@@ -27,3 +27,7 @@
 #define si_code 8
 #define si_addr 16
 #define si_syscall 24
+
+// Words of the host thread, from the gs base (m.tls[1]); 8 is the entry that
+// the relinker's stubs know.
+#define entryRip 16

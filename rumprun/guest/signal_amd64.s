@@ -104,7 +104,7 @@ TEXT ·guestStopped(SB), NOSPLIT|NOFRAME, $0
 	LEAQ ·jumpGuest(SB), CX
 	CMPQ CX, (Context_Regs+Regs_Rip)(R11)
 	JNE  ripgood
-	MOVQ ·entryRip(SB), CX    // it was no address: the jump itself faulted
+	MOVQ entryRip(GS), CX    // it was no address: the jump itself faulted
 	MOVQ CX, (Context_Regs+Regs_Rip)(R11)
 ripgood:
 	MOVQ u_err(DX), AX
