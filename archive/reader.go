@@ -29,7 +29,7 @@ type Reader struct {
 }
 
 // Open checks the trailer and the section table of the archive b; it reads
-// nothing else. An archive that continues an unknown version, is cut short or
+// nothing else. An archive of an unknown version, is cut short or
 // is something else is an error. See Check for a full verification.
 func Open(b []byte) (*Reader, error) {
 	if len(b) < trailerSize+indexHeaderSize {
@@ -263,7 +263,8 @@ func (n Node) Size() int64 {
 		// Never more than the archive can hold.
 		return int64(min(n.field64(inSize), uint64(len(n.r.b))))
 	case n.IsSymlink():
-		return int64(n.field32(inLinkLen))
+		b, _ := n.r.str(n.field32(inLinkOff), n.field32(inLinkLen))
+		return int64(len(b))
 	}
 	return 0
 }
