@@ -203,3 +203,36 @@ func TestLayerObject(t *testing.T) {
 		t.Error("the same layer gave another archive")
 	}
 }
+
+// A large object is kept in a temporary file; what comes out is the same as
+// for a small one, and nothing is left behind.
+func TestLayerLargeObject(t *testing.T) {
+	b, err := os.ReadFile("/lib/x86_64-linux-gnu/libc.so.6")
+	if err != nil {
+		t.Skipf("needs Debian's libc: %v", err)
+	}
+	large := append(bytes.Clone(b), make([]byte, maxHeap)...)
+	dir := t.TempDir()
+	var out bytes.Buffer
+	rep, err := Layer(context.Background(), bytes.NewReader(tarOf(t, file("small", string(b)), file("large", string(large)))), &out, Options{TempDir: dir})
+	must(t, err)
+	r, err := archive.Open(out.Bytes())
+	must(t, err)
+	must(t, r.Check())
+	small, err := find(t, r, "small").Data()
+	must(t, err)
+	stored, err := find(t, r, "large").Data()
+	must(t, err)
+	if !bytes.Equal(stored[:len(b)], small) || len(stored) != len(large) {
+		t.Error("the large object is rewritten in another way")
+	}
+	if o := rep.Objects; len(o) != 2 || o[0].Sites != o[1].Sites || o[0].Rewritten == 0 {
+		t.Errorf("report %+v", o)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("%v is left", left)
+	}
+	if _, err := Layer(context.Background(), bytes.NewReader(tarOf(t, file("large", string(large)))), io.Discard, Options{TempDir: dir + "/none"}); err == nil {
+		t.Error("no error without a directory for temporary files")
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -57,10 +58,65 @@ func (s *spool) load(r io.Reader, size int64, dir string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keep a large object while it is rewritten: %w", err)
 	}
-	if s.mapped, err = unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE); err != nil {
+	if s.mapped, err = unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return nil, fmt.Errorf("map a large object: %w", err)
 	}
 	return s.mapped, nil
+}
+
+// release drops the memory of a part of a mapped object; what was changed stays
+// in the temporary file.
+func (s *spool) release(b []byte) {
+	if s.mapped == nil || len(b) == 0 {
+		return
+	}
+	const page = 4096
+	lo := uintptr(unsafe.Pointer(&b[0])) - uintptr(unsafe.Pointer(&s.mapped[0]))
+	hi := (lo + uintptr(len(b)) + page - 1) &^ (page - 1)
+	lo &^= page - 1
+	// Only advice: nothing is lost if it is not taken.
+	_ = unix.Madvise(s.mapped[lo:min(hi, uintptr(len(s.mapped)))], unix.MADV_DONTNEED)
+}
+
+// reader reads b and releases what was read.
+func (s *spool) reader(b []byte) io.Reader {
+	if s.mapped == nil {
+		return bytes.NewReader(b)
+	}
+	return &releasing{s: s, b: b}
+}
+
+type releasing struct {
+	s    *spool
+	b    []byte
+	off  int
+	kept int // bytes before off that are not released yet
+}
+
+func (r *releasing) Read(p []byte) (int, error) {
+	if r.off == len(r.b) {
+		return 0, io.EOF
+	}
+	n := copy(p, r.b[r.off:])
+	r.off += n
+	if r.kept += n; r.kept >= 8<<20 || r.off == len(r.b) {
+		r.s.release(r.b[r.off-r.kept : r.off])
+		r.kept = 0
+	}
+	return n, nil
+}
+
+// checksum is the CRC-32C of b, continued from sum.
+func (s *spool) checksum(sum uint32, b []byte) uint32 {
+	for len(b) > 0 {
+		n := min(len(b), 8<<20)
+		sum = crc32.Update(sum, castagnoli, b[:n])
+		if n == 8<<20 {
+			s.release(b[:n])
+		}
+		b = b[n:]
+	}
+	return sum
 }
 
 func (s *spool) close() {
@@ -79,21 +135,21 @@ func (l *layer) object(a archive.Header, content io.Reader) error {
 		return err
 	}
 	defer l.spool.close()
-	if scan.Candidates(b) {
+	if l.spool.mapped != nil || scan.Candidates(b) {
 		if err := l.rewrite(&a, b); err != nil {
 			return err
 		}
 	} else {
 		l.report.Plain++
 	}
-	return l.w.Add(a, bytes.NewReader(b))
+	return l.w.Add(a, l.spool.reader(b))
 }
 
 // rewrite rewrites the object b in place and sets a.Patch. What comes out is
 // verified by code that knows nothing of how the sites were found.
 func (l *layer) rewrite(a *archive.Header, b []byte) error {
-	sum := crc32.Checksum(b, castagnoli)
-	res, err := rewrite.Object(b)
+	sum := l.spool.checksum(0, b)
+	res, err := rewrite.Object(b, l.spool.release)
 	if err != nil {
 		l.left(*a, err)
 		return nil
@@ -102,7 +158,7 @@ func (l *layer) rewrite(a *archive.Header, b []byte) error {
 		if err := rewrite.Verify(b, res.Patch); err != nil {
 			return fmt.Errorf("the rewritten object does not stand verification (please report this, with the object): %w", err)
 		}
-		if restored(b, res.Patch) != sum {
+		if l.spool.restored(b, res.Patch) != sum {
 			return fmt.Errorf("the rewritten object cannot be turned back into the original (please report this, with the object)")
 		}
 	}
@@ -112,12 +168,12 @@ func (l *layer) rewrite(a *archive.Header, b []byte) error {
 }
 
 // restored is the checksum of b with the undo list applied.
-func restored(b []byte, p *archive.Patch) uint32 {
+func (s *spool) restored(b []byte, p *archive.Patch) uint32 {
 	sum, at := uint32(0), uint64(0)
 	for _, u := range p.Undo {
-		sum = crc32.Update(sum, castagnoli, b[at:u.Off])
-		sum = crc32.Update(sum, castagnoli, u.Orig)
+		sum = s.checksum(sum, b[at:u.Off])
+		sum = s.checksum(sum, u.Orig)
 		at = u.Off + uint64(len(u.Orig))
 	}
-	return crc32.Update(sum, castagnoli, b[at:])
+	return s.checksum(sum, b[at:])
 }

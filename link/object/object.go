@@ -57,13 +57,16 @@ func (c Code) End() uint64 { return c.Addr + uint64(len(c.Data)) }
 
 // File is an x86-64 executable or shared object.
 type File struct {
-	Bytes      []byte
-	Exec       bool // ET_EXEC: link-time addresses are run-time addresses
-	Entry      uint64
-	Segments   []Segment // PT_LOAD, in ascending order of address
-	Sections   []Section
-	Code       []Code // in ascending order of address, without overlap
-	Lo, Hi     uint64 // span of the segments
+	Bytes    []byte
+	Exec     bool // ET_EXEC: link-time addresses are run-time addresses
+	Entry    uint64
+	Segments []Segment // PT_LOAD, in ascending order of address
+	Sections []Section
+	Code     []Code // in ascending order of address, without overlap
+	Lo, Hi   uint64 // span of the segments
+	// Release, if not nil, is told that a pass over a part of Bytes is over:
+	// where Bytes is a mapping its memory can be dropped.
+	Release    func([]byte)
 	ehFrameHdr uint64 // address, from PT_GNU_EH_FRAME
 }
 
@@ -222,6 +225,23 @@ func (f *File) sections(off uint64, size uint16, n, str uint32) {
 			s.Data, _ = slice(f.Bytes, s.Off, le.Uint64(h[32:]))
 		}
 		f.Sections = append(f.Sections, s)
+	}
+}
+
+// Pass calls f for b, a part of Bytes, piece by piece, each with its offset in
+// b. Pieces overlap by 7 bytes, so that nothing of up to 8 bytes is missed, and
+// start at multiples of 8.
+func (f *File) Pass(b []byte, do func(piece []byte, at int)) {
+	const size = 8 << 20
+	for at := 0; ; at += size {
+		end := min(at+size+7, len(b))
+		do(b[at:end], at)
+		if f.Release != nil {
+			f.Release(b[at:end])
+		}
+		if end == len(b) {
+			return
+		}
 	}
 }
 

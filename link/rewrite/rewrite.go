@@ -34,17 +34,21 @@ type Result struct {
 // Object rewrites, in place, the ELF object b, the whole content of a file. An
 // error says that b is none the relinker works on (object.ErrNotELF or an
 // *object.UnsupportedError); b is then unchanged. The same bytes give the same
-// result.
+// result. release, if given, is called with parts of b when a pass over them is
+// over, so that the memory of a mapping can be dropped (changes must survive).
 //
 // To run the result: map the segments as usual, copy Patch.Stubs to
 // Patch.StubVaddr plus the load bias, and keep the address of the fast entry
 // in the word at gs:8. The entry is reached by a jump with the system call's
 // registers as the syscall instruction would find them, but rcx, which holds
 // the address to return to; rcx and r11 are free to be changed, as syscall does.
-func Object(b []byte) (Result, error) {
+func Object(b []byte, release ...func([]byte)) (Result, error) {
 	f, err := object.Parse(b)
 	if err != nil {
 		return Result{}, err
+	}
+	if len(release) > 0 {
+		f.Release = release[0]
 	}
 	res := Result{Sites: scan.Object(f)}
 	any := false

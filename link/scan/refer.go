@@ -35,13 +35,12 @@ func (s *scanner) inner() {
 		return
 	}
 	taken := func(i int) { s.sites[i].Class, s.sites[i].Why = Slow, WhyTaken }
-	for _, c := range s.f.Code {
-		b := c.Data
-		base := c.Addr + 4
+	s.passes(func(b []byte, addr uint64) {
+		base := addr + 4
 		for p := 2; p+4 <= len(b); p++ {
 			v := binary.LittleEndian.Uint32(b[p:])
 			if a := uint64(v); s.f.Exec && flt.has(a) {
-				if i, ok := want[a]; ok && s.immediate(c.Addr+uint64(p)) { // mov $a, reg; cmp $a, reg
+				if i, ok := want[a]; ok && s.immediate(addr+uint64(p)) { // mov $a, reg; cmp $a, reg
 					taken(i)
 				}
 			}
@@ -49,11 +48,11 @@ func (s *scanner) inner() {
 			if !flt.has(a) {
 				continue
 			}
-			if i, ok := want[a]; ok && b[p-2] == 0x8d && b[p-1]&0xc7 == 5 && s.relative(c.Addr+uint64(p)) { // lea a(%rip), reg
+			if i, ok := want[a]; ok && b[p-2] == 0x8d && b[p-1]&0xc7 == 5 && s.relative(addr+uint64(p)) { // lea a(%rip), reg
 				taken(i)
 			}
 		}
-	}
+	})
 	s.f.Symbols(func(t elf.SymType, value, _ uint64) bool {
 		if t == elf.STT_NOTYPE && flt.has(value) { // a label, not the next function
 			if i, ok := want[value]; ok {
@@ -62,6 +61,13 @@ func (s *scanner) inner() {
 		}
 		return true
 	})
+}
+
+// passes calls f for all code, piece by piece, with the address of the piece.
+func (s *scanner) passes(f func(b []byte, addr uint64)) {
+	for _, c := range s.f.Code {
+		s.f.Pass(c.Data, func(b []byte, at int) { f(b, c.Addr+uint64(at)) })
+	}
 }
 
 // demote turns sites into slow ones whose window is referred to.
@@ -97,25 +103,26 @@ func (s *scanner) demote() {
 		}
 	}
 	le := binary.LittleEndian
-	for _, c := range s.f.Code {
-		b := c.Data
-		base := c.Addr + 4
+	s.passes(func(b []byte, addr uint64) {
+		base := addr + 4
 		for p := 0; p+4 <= len(b); p++ {
 			v := le.Uint32(b[p:])
-			if a := base + uint64(p) + uint64(int64(int32(v))); flt.has(a) && s.boundary(a, want) && s.relative(c.Addr+uint64(p)) {
+			if a := base + uint64(p) + uint64(int64(int32(v))); flt.has(a) && s.boundary(a, want) && s.relative(addr+uint64(p)) {
 				refer(a, WhyReferred)
 			}
 			// Absolute addresses of 32 bits occur in code below 2 GiB.
-			if a := uint64(v); s.f.Exec && flt.has(a) && s.boundary(a, want) && s.immediate(c.Addr+uint64(p)) {
+			if a := uint64(v); s.f.Exec && flt.has(a) && s.boundary(a, want) && s.immediate(addr+uint64(p)) {
 				refer(a, WhyReferred)
 			}
 		}
-	}
-	for b := s.f.Bytes; len(b) >= 8; b = b[8:] {
-		if a := le.Uint64(b); flt.has(a) && s.boundary(a, want) {
-			refer(a, WhyReferred)
+	})
+	s.f.Pass(s.f.Bytes, func(b []byte, _ int) {
+		for ; len(b) >= 8; b = b[8:] {
+			if a := le.Uint64(b); flt.has(a) && s.boundary(a, want) {
+				refer(a, WhyReferred)
+			}
 		}
-	}
+	})
 	s.f.Symbols(func(t elf.SymType, value, _ uint64) bool {
 		if t != elf.STT_SECTION && t != elf.STT_FILE && t != elf.STT_TLS && flt.has(value) {
 			refer(value, WhyReferred)

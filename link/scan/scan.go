@@ -82,15 +82,20 @@ func Candidates(b []byte) bool { return bytes.Contains(b, pair) }
 func Object(f *object.File) []Site {
 	var sites []Site
 	for _, c := range f.Code {
-		for off := 0; ; {
-			i := bytes.Index(c.Data[off:], pair)
-			if i < 0 {
-				break
+		f.Pass(c.Data, func(b []byte, at int) {
+			for off := 0; ; off++ {
+				i := bytes.Index(b[off:], pair)
+				if i < 0 {
+					return
+				}
+				off += i
+				addr := c.Addr + uint64(at+off)
+				if k := len(sites); k > 0 && sites[k-1].Addr >= addr {
+					continue // seen in the piece before
+				}
+				sites = append(sites, Site{Addr: addr, Off: c.Off + uint64(at+off), Class: Slow, Why: WhyNoFunction})
 			}
-			off += i
-			sites = append(sites, Site{Addr: c.Addr + uint64(off), Off: c.Off + uint64(off), Class: Slow, Why: WhyNoFunction})
-			off++
-		}
+		})
 	}
 	if len(sites) == 0 {
 		return nil
