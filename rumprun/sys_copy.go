@@ -69,6 +69,8 @@ func sysSendfile(t *Task, a Args) (uintptr, error) {
 func (t *Task) copyFile(in, out *Description, inOff, outOff *int64, count int) (int, error) {
 	if i := in.inode(); i == nil {
 		return 0, unix.EINVAL
+	} else if at := i.Attr(); at.IsDir() {
+		return 0, unix.EINVAL
 	}
 	pos := inOff
 	if pos == nil {
@@ -126,11 +128,11 @@ func sysCopyFileRange(t *Task, a Args) (uintptr, error) {
 	defer out.DecRef()
 	inOff, err := t.offsetArg(a[1])
 	if err != nil {
-		return 0, err
+		return 0, copyRangeErr(err, inOff, a[4])
 	}
 	outOff, err := t.offsetArg(a[3])
 	if err != nil {
-		return 0, err
+		return 0, copyRangeErr(err, outOff, a[4])
 	}
 	if a[5] != 0 || int64(a[4]) < 0 {
 		return 0, unix.EINVAL
@@ -173,6 +175,15 @@ func sysCopyFileRange(t *Task, a Args) (uintptr, error) {
 		}
 	}
 	return uintptr(n), err
+}
+
+// copyRangeErr is copy_file_range's error for a negative offset, which it takes
+// for a large one.
+func copyRangeErr(err error, off *int64, n uintptr) error {
+	if err == unix.EINVAL && uint64(*off)+uint64(n) < uint64(*off) {
+		return unix.EOVERFLOW
+	}
+	return err
 }
 
 func offsetOf(d *Description, off *int64) (int64, error) {

@@ -188,6 +188,9 @@ func (t *Task) recordLock(d *Description, cmd int, addr uintptr, owner any, pid 
 	if owner == any(d) && fl.PID != 0 {
 		return unix.EINVAL
 	}
+	if cmd == unix.F_GETLK && fl.Type != unix.F_RDLCK && fl.Type != unix.F_WRLCK {
+		return unix.EINVAL
+	}
 	start := fl.Start
 	switch fl.Whence {
 	case unix.SEEK_SET:
@@ -222,11 +225,10 @@ func (t *Task) recordLock(d *Description, cmd int, addr uintptr, owner any, pid 
 	table, key := &t.k.files.locks, d.lockKey()
 	switch fl.Type {
 	case unix.F_UNLCK:
-		if cmd == unix.F_GETLK || cmd == unix.F_OFD_GETLK {
-			if cmd == unix.F_OFD_GETLK {
-				return unix.EINVAL
-			}
-			return unix.EINVAL
+		if cmd == unix.F_OFD_GETLK {
+			// Any lock of this description (Linux 6.6).
+			c, held := table.Held(key, filelock.Range, owner, start, end)
+			return t.lockOut(addr, fl, c, held)
 		}
 		table.Unset(key, filelock.Range, owner, start, end)
 		return nil
@@ -238,18 +240,7 @@ func (t *Task) recordLock(d *Description, cmd int, addr uintptr, owner any, pid 
 	}
 	if cmd == unix.F_GETLK || cmd == unix.F_OFD_GETLK {
 		c, busy := table.Conflict(key, filelock.Range, l)
-		if !busy {
-			fl.Type = unix.F_UNLCK
-			return copyOut(t, addr, fl)
-		}
-		fl = flock64{Type: unix.F_RDLCK, Start: c.Start, PID: c.PID}
-		if c.Exclusive {
-			fl.Type = unix.F_WRLCK
-		}
-		if c.End != filelock.ToEnd {
-			fl.Len = c.End - c.Start + 1
-		}
-		return copyOut(t, addr, fl)
+		return t.lockOut(addr, fl, c, busy)
 	}
 	acc := d.StatusFlags() & unix.O_ACCMODE
 	if l.Exclusive && acc == unix.O_RDONLY || !l.Exclusive && acc == unix.O_WRONLY {
@@ -261,6 +252,23 @@ func (t *Task) recordLock(d *Description, cmd int, addr uintptr, owner any, pid 
 		t.p.fs.recordLocks.Store(true)
 	}
 	return t.lock(table, key, filelock.Range, l, cmd == unix.F_SETLKW || cmd == unix.F_OFD_SETLKW)
+}
+
+// lockOut is the answer of F_GETLK: lock c if there is one, else fl with the
+// type F_UNLCK.
+func (t *Task) lockOut(addr uintptr, fl flock64, c filelock.Lock, found bool) error {
+	if !found {
+		fl.Type = unix.F_UNLCK
+		return copyOut(t, addr, fl)
+	}
+	fl = flock64{Type: unix.F_RDLCK, Start: c.Start, PID: c.PID}
+	if c.Exclusive {
+		fl.Type = unix.F_WRLCK
+	}
+	if c.End != filelock.ToEnd {
+		fl.Len = c.End - c.Start + 1
+	}
+	return copyOut(t, addr, fl)
 }
 
 // lock takes l, waiting for it if wait is set.
@@ -299,6 +307,12 @@ func (p *Process) releaseRecordLocks() {
 
 // sysFlock is flock(2). Changing a lock's mode is not atomic, as on Linux.
 func sysFlock(t *Task, a Args) (uintptr, error) {
+	op := a.Int(1)
+	switch op &^ unix.LOCK_NB {
+	case unix.LOCK_UN, unix.LOCK_EX, unix.LOCK_SH:
+	default:
+		return 0, unix.EINVAL
+	}
 	d, err := t.p.fds.Get(a.Int(0))
 	if err != nil {
 		return 0, err
@@ -307,19 +321,12 @@ func sysFlock(t *Task, a Args) (uintptr, error) {
 	if d.StatusFlags()&unix.O_PATH != 0 {
 		return 0, unix.EBADF
 	}
-	op := a.Int(1)
 	table, key := &t.k.files.locks, d.lockKey()
-	l := filelock.Lock{Owner: d, PID: t.p.pid, End: filelock.ToEnd}
-	switch op &^ unix.LOCK_NB {
-	case unix.LOCK_UN:
+	if op&unix.LOCK_UN != 0 {
 		table.Unset(key, filelock.Whole, d, 0, filelock.ToEnd)
 		return 0, nil
-	case unix.LOCK_EX:
-		l.Exclusive = true
-	case unix.LOCK_SH:
-	default:
-		return 0, unix.EINVAL
 	}
+	l := filelock.Lock{Owner: d, PID: t.p.pid, End: filelock.ToEnd, Exclusive: op&unix.LOCK_EX != 0}
 	d.locks.Store(table)
 	return 0, t.lock(table, key, filelock.Whole, l, op&unix.LOCK_NB == 0)
 }

@@ -62,6 +62,18 @@ func (t *Table) Conflict(file any, kind Kind, l Lock) (Lock, bool) {
 	return Lock{}, false
 }
 
+// Held returns a lock that owner holds in [start, end] of file.
+func (t *Table) Held(file any, kind Kind, owner any, start, end int64) (Lock, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, h := range t.locks[key{file, kind}] {
+		if h.Owner == owner && overlap(&h, &Lock{Start: start, End: end}) {
+			return h, true
+		}
+	}
+	return Lock{}, false
+}
+
 // Set takes l on file, replacing what its owner holds in that range. If another
 // lock stands in the way it answers unix.EAGAIN and a channel that is closed
 // when it is worth trying again.

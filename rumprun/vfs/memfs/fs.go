@@ -94,9 +94,8 @@ func NewMemfd(dev uint64, limit int64, sealing bool, a vfs.Attr) vfs.Inode {
 	fs.nextIno.Store(1)
 	n := fs.newNode(a)
 	n.nlink = 0
-	n.sealable = true
-	if !sealing {
-		n.seals = unix.F_SEAL_SEAL
+	if sealing {
+		n.seals = 0
 	}
 	return n
 }
@@ -107,6 +106,10 @@ func (fs *FS) newNode(a vfs.Attr) *node {
 		atime: a.Atime, mtime: a.Mtime, ctime: a.Ctime, btime: a.Btime,
 	}
 	n.data.pool = &fs.pool
+	// A tmpfs has files that can be sealed, once memfd_create(2) allows it.
+	if n.sealable = len(fs.opts.Layers) == 0; n.sealable {
+		n.seals = unix.F_SEAL_SEAL
+	}
 	if a.IsDir() {
 		n.makeDir()
 		n.nlink = 2
