@@ -78,10 +78,10 @@ func (as *AddressSpace) CString(addr uintptr, max int) (string, error) {
 type VMA struct {
 	Start, End uintptr
 	Prot       int // PROT_*
-	Shared   bool
-	Offset   int64
-	Dev, Ino uint64
-	Name     string
+	Shared     bool
+	Offset     int64
+	Dev, Ino   uint64
+	Name       string
 }
 
 // VMAs lists the mappings that the guest knows of, by address. No lock is held

@@ -67,8 +67,11 @@ func (as *AddressSpace) advise(v *vma, advice int) error {
 		}
 		as.drain(v)
 	case unix.MADV_REMOVE:
-		if !v.shared || !v.writable() {
+		switch {
+		case !v.shared && v.file == nil:
 			return unix.EINVAL
+		case !v.shared || v.file != nil && !v.file.Writable:
+			return unix.EACCES
 		}
 		clear(memory(v.Range))
 		as.sync(v.Range)

@@ -18,9 +18,9 @@ func (as *AddressSpace) SetBrk(start uintptr) error {
 	}
 	const least = 1 << 20
 	var room Range
-	as.arena.free.each(Range{start, start + heapRoom}, func(f Range) {
-		if f.Start == start {
-			room = f
+	as.arena.free.each(Range{start, maxAddr}, func(f Range) {
+		if f.Start == start { // no more than half of what is there
+			room = Range{start, start + min(heapRoom, pageDown(f.Len()/2))}
 		}
 	})
 	for n := uintptr(heapRoom); room.Len() < least; n /= 2 {

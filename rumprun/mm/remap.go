@@ -41,15 +41,16 @@ func (as *AddressSpace) Remap(addr uintptr, oldLen, newLen uint64, flags int, ne
 	if v == nil || v.hidden {
 		return 0, unix.EFAULT
 	}
-	if fixed && newN < old.Len() {
-		as.unmap(Range{old.Start + newN, old.End})
-		old.End = old.Start + newN
-	}
-	if v.End < old.End {
+	if v.End < min(old.End, old.Start+newN) {
 		return 0, unix.EFAULT // several mappings
 	}
 	if len(as.vmas)+3 > MaxMaps {
 		return 0, unix.ENOMEM
+	}
+	if fixed && newN < old.Len() {
+		as.unmap(Range{old.Start + newN, old.End})
+		old.End = old.Start + newN
+		v = as.find(old.Start)
 	}
 	grow := Range{old.End, old.Start + newN}
 	if !fixed {
