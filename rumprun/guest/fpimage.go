@@ -74,12 +74,18 @@ type fpLayout struct {
 	xsave     bool // the processor has XSAVE
 }
 
-var layout = fpLayout{variant: VariantXMM, features: featLegacy, size: xsaveHeaderEnd, mxcsrMask: 0xffbf}
+var layout = fpLayout{variant: VariantXMM, features: featLegacy, size: xsaveHeader, mxcsrMask: 0xffbf}
 
 // FPSize is the number of bytes that SaveFP writes: the XSAVE image of the
-// kept components and the second magic, as in a Linux signal frame. In the
-// frame the image must be 64-byte aligned.
-func (c *Context) FPSize() int { return layout.size + fpXstateMagic2N }
+// kept components and the second magic, as in a Linux signal frame; on a
+// processor without XSAVE the 512 bytes of FXSAVE. In the frame the image must
+// be 64-byte aligned.
+func (c *Context) FPSize() int {
+	if !layout.xsave {
+		return layout.size
+	}
+	return layout.size + fpXstateMagic2N
+}
 
 // ErrFPImage says that an image given to LoadFP is not one; rt_sigreturn(2)
 // answers such a frame with SIGSEGV.
@@ -107,7 +113,7 @@ func (c *Context) resetFP() {
 // and both magics) and returns FPSize. dst must have that length.
 func (c *Context) SaveFP(dst []byte) int {
 	n := layout.size
-	dst = dst[:n+fpXstateMagic2N]
+	dst = dst[:c.FPSize()]
 	clear(dst)
 	if layout.variant == VariantXSAVE {
 		copy(dst[:n], c.fp[:n])
@@ -131,9 +137,14 @@ func (c *Context) SaveFP(dst []byte) int {
 				copy(dst[layout.offset[7]+64*i:][:64], c.fp[64*(16+i):])
 			}
 		}
-		le.PutUint64(dst[xsaveHeader:], layout.features)
+		if layout.xsave {
+			le.PutUint64(dst[xsaveHeader:], layout.features)
+		}
 	}
 	le.PutUint32(dst[28:], layout.mxcsrMask)
+	if !layout.xsave {
+		return n
+	}
 	le.PutUint32(dst[swReserved:], fpXstateMagic1)
 	le.PutUint32(dst[swReserved+4:], uint32(n+fpXstateMagic2N))
 	le.PutUint64(dst[swReserved+8:], layout.features)
