@@ -199,6 +199,18 @@ func TestLayerObject(t *testing.T) {
 	if o := rep.Objects; len(o) != 3 || o[1].Unsupported == "" || !strings.Contains(o[1].Unsupported, "EM_AARCH64") || !strings.Contains(o[2].Unsupported, "cut short") {
 		t.Errorf("report %+v", rep.Objects)
 	}
+	v, err := Verify(r)
+	if err != nil || v.Objects != 1 || v.Sites != rep.Sites.Rewritten || v.Files != 3 {
+		t.Errorf("verify: %+v %v", v, err)
+	}
+	p, _ := n.Patch()
+	broken := bytes.Clone(out)
+	broken[bytes.Index(broken, data)+int(p.Undo[7].Off)+1]++
+	if r, err := archive.Open(broken); err != nil {
+		t.Error(err)
+	} else if _, err := Verify(r); err == nil || !strings.Contains(err.Error(), "lib/libc.so.6") {
+		t.Errorf("a changed jump: %v", err)
+	}
 	if _, _, again := layerOf(t, in); !bytes.Equal(out, again) {
 		t.Error("the same layer gave another archive")
 	}

@@ -68,6 +68,8 @@ type File struct {
 	// where Bytes is a mapping its memory can be dropped.
 	Release    func([]byte)
 	ehFrameHdr uint64 // address, from PT_GNU_EH_FRAME
+	dynamic    []byte // PT_DYNAMIC
+	headers    uint64 // file offset behind ELF header and program headers
 }
 
 const (
@@ -148,9 +150,12 @@ func (f *File) segments(off uint64, size, n uint16) error {
 	if !ok {
 		return unsupported("program headers outside the file")
 	}
+	f.headers = off + uint64(n)*56
 	for ; len(ph) > 0; ph = ph[56:] {
 		s := Segment{elf.ProgFlag(le.Uint32(ph[4:])), le.Uint64(ph[8:]), le.Uint64(ph[16:]), le.Uint64(ph[32:]), le.Uint64(ph[40:])}
 		switch elf.ProgType(le.Uint32(ph)) {
+		case elf.PT_DYNAMIC:
+			f.dynamic, _ = slice(f.Bytes, s.Off, s.Filesz)
 		case elf.PT_GNU_EH_FRAME:
 			f.ehFrameHdr = s.Vaddr
 		case elf.PT_LOAD:
@@ -257,18 +262,13 @@ func (f *File) Section(name string) *Section {
 
 func (f *File) textRelocations() bool {
 	le := binary.LittleEndian
-	for _, s := range f.Sections {
-		if s.Type != elf.SHT_DYNAMIC {
-			continue
+	for d := f.dynamic; len(d) >= 16; d = d[16:] {
+		tag, v := elf.DynTag(le.Uint64(d)), le.Uint64(d[8:])
+		if tag == elf.DT_TEXTREL || tag == elf.DT_FLAGS && elf.DynFlag(v)&elf.DF_TEXTREL != 0 {
+			return true
 		}
-		for d := s.Data; len(d) >= 16; d = d[16:] {
-			tag, v := elf.DynTag(le.Uint64(d)), le.Uint64(d[8:])
-			if tag == elf.DT_TEXTREL || tag == elf.DT_FLAGS && elf.DynFlag(v)&elf.DF_TEXTREL != 0 {
-				return true
-			}
-			if tag == elf.DT_NULL {
-				break
-			}
+		if tag == elf.DT_NULL {
+			break
 		}
 	}
 	return false
@@ -279,6 +279,12 @@ func (f *File) textRelocations() bool {
 // left out: its program may change it.
 func (f *File) code() {
 	add := func(addr, off, n uint64) {
+		if d := f.headers - off; off < f.headers { // whatever is said to be there
+			if d >= n {
+				return
+			}
+			addr, off, n = addr+d, off+d, n-d
+		}
 		if s := f.segment(addr, off, n); s != nil && n > 0 {
 			c := Code{Addr: addr, Off: off, Data: f.Bytes[off : off+n]}
 			if k := len(f.Code); k == 0 || f.Code[k-1].End() <= addr {

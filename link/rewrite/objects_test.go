@@ -95,7 +95,9 @@ func TestGoProgram(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkResult(t, orig, b, res)
-		if found, left := count(res); found < 30 || left != 1 { // rt_sigreturn
+		found, left := count(res)
+		t.Logf("%v: %d sites, %d left", args, found, left)
+		if found < 30 || left != 1 { // rt_sigreturn
 			t.Errorf("%v: %d sites, %d left", args, found, left)
 			for _, s := range res.Sites {
 				if s.Class == scan.Slow {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/nabla-build/nabla-build/archive"
+	"github.com/nabla-build/nabla-build/link/object"
 	"github.com/nabla-build/nabla-build/link/scan"
 )
 
@@ -66,7 +67,6 @@ func (im image) build() []byte {
 	}
 	if im.textrel {
 		le.PutUint64(b[0x400:], uint64(elf.DT_TEXTREL))
-		secs = append(secs, section{".dynamic", elf.SHT_DYNAMIC, elf.SHF_ALLOC, 0x400, 0x400, 32})
 	}
 	sym := make([]byte, 24)
 	for _, s := range im.symbols {
@@ -108,10 +108,16 @@ func (im image) build() []byte {
 	le.PutUint64(b[40:], uint64(shoff))
 	le.PutUint16(b[52:], 64)
 	le.PutUint16(b[54:], 56)
-	le.PutUint16(b[56:], 3)
+	le.PutUint16(b[56:], 4)
 	le.PutUint16(b[58:], 64)
 	le.PutUint16(b[60:], uint16(len(secs)))
 	le.PutUint16(b[62:], uint16(len(secs)-1))
+	dyn := b[64+56*3:]
+	if le.PutUint32(dyn, uint32(elf.PT_NULL)); im.textrel {
+		le.PutUint32(dyn, uint32(elf.PT_DYNAMIC))
+		le.PutUint64(dyn[8:], 0x400)
+		le.PutUint64(dyn[32:], 32)
+	}
 	for i, p := range []struct {
 		flags    elf.ProgFlag
 		addr     uint64
@@ -345,6 +351,44 @@ func TestUnsupported(t *testing.T) {
 		if !bytes.Equal(b, c.b) {
 			t.Errorf("%s: changed", c.name)
 		}
+	}
+}
+
+// Without section headers .eh_frame is found by its program header, and the
+// file's own headers are never taken for code.
+func TestNoSections(t *testing.T) {
+	im := image{text: asm(t, "b827000000 0f05 c3"), frames: []frame{{0x1000, 0x1008, false}}, symbols: []symbol{}}
+	b := im.build()
+	le := binary.LittleEndian
+	copy(b[40:48], make([]byte, 8)) // e_shoff
+	hdr := 0x480
+	b[hdr], b[hdr+1] = 1, 0x1b
+	le.PutUint32(b[hdr+4:], uint32(0x500-(hdr+4)))
+	p := b[64+56*3:]
+	le.PutUint32(p, uint32(elf.PT_GNU_EH_FRAME))
+	le.PutUint64(p[16:], uint64(hdr))
+	orig := bytes.Clone(b)
+	res, err := Object(b)
+	if err != nil || len(res.Sites) != 1 || res.Sites[0].Class != scan.Mov7 {
+		t.Fatalf("%v %+v", err, res.Sites)
+	}
+	checkResult(t, orig, b, res)
+
+	f, err := object.Parse(orig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range f.Code {
+		if c.Off < 64+4*56 {
+			t.Errorf("code at file offset %#x", c.Off)
+		}
+	}
+	le.PutUint32(orig[64+4:], uint32(elf.PF_R|elf.PF_X)) // the segment with the headers
+	if f, err = object.Parse(orig); err != nil {
+		t.Fatal(err)
+	}
+	if f.Code[0].Off != 64+4*56 || f.Code[0].Addr != 64+4*56 {
+		t.Errorf("code at file offset %#x, address %#x", f.Code[0].Off, f.Code[0].Addr)
 	}
 }
 
