@@ -143,10 +143,18 @@ func (as *AddressSpace) replace(r Range, in ...*vma) {
 		}
 		out = append(out, v)
 	}
+	// Neighbours that stayed what they were.
+	old := as.vmas[i:j]
+	for len(out) > 0 && len(old) > 0 && out[0] == old[0] {
+		out, old, i = out[1:], old[1:], i+1
+	}
+	for len(out) > 0 && len(old) > 0 && out[len(out)-1] == old[len(old)-1] {
+		out, old, j = out[:len(out)-1], old[:len(old)-1], j-1
+	}
+	old = slices.Clone(old)
 	for _, v := range out {
 		as.count(v, 1)
 	}
-	old := slices.Clone(as.vmas[i:j])
 	as.vmas = slices.Replace(as.vmas, i, j, out...)
 	for k := range as.hot {
 		as.hot[k].Store(nil)
