@@ -91,7 +91,8 @@ var (
 )
 
 // NewContext returns a context with all registers zero, IF set and the
-// floating-point state as execve(2) leaves it.
+// floating-point state as execve(2) leaves it. Call it after Setup, which decides
+// how that state is laid out.
 func NewContext() *Context {
 	b := make([]byte, unsafe.Sizeof(Context{})+contextAlign)
 	p := unsafe.Pointer(unsafe.SliceData(b))
