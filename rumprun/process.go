@@ -207,6 +207,7 @@ func (p *Process) exited() {
 		p.k.exit(p)
 		return
 	}
+	p.releaseRecordLocks()
 	p.fds.CloseIf(func(int, bool) bool { return true })
 	close(p.done)
 	if p.parent != nil {

@@ -287,7 +287,7 @@ func (t *Task) writev(d *Description, v [][]byte) (uintptr, error) {
 		n, err := t.write(d.File, v[0])
 		return uintptr(n), err
 	}
-	if d.inode() != nil {
+	if d.inode() != nil && !isPipe(d) {
 		return vectored(v, func(b []byte, _ int) (int, error) { return t.write(d.File, b) })
 	}
 	if vw, ok := d.File.(VectorWriter); ok && len(v) > 0 {

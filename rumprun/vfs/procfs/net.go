@@ -29,7 +29,7 @@ func (f *fs) netDir(path string, pid int32) vfs.Inode {
 			return w.Bytes(), nil
 		}),
 		"tcp":       fixed("tcp", sockets+fmt.Sprintf("%*s\n", 149-len(sockets), "")),
-		"udp":       fixed("udp", sockets+" ref pointer drops             \n"),
+		"udp":       fixed("udp", " "+sockets+" ref pointer drops            \n"),
 		"unix":      fixed("unix", "Num       RefCount Protocol Flags    Type St Inode Path\n"),
 		"route":     fixed("route", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT                                                       \n"),
 		"if_inet6":  fixed("if_inet6", ""),
