@@ -83,6 +83,9 @@ func NewWriter(w io.Writer, tender io.Reader) (*Writer, error) {
 	return &Writer{w: w, pos: n}, nil
 }
 
+// Next is the offset that the next section will have.
+func (w *Writer) Next() int64 { return w.pos + -w.pos&(Align-1) }
+
 // Add writes a section from content, to its end.
 func (w *Writer) Add(k Kind, content io.Reader) error {
 	if w.n == maxSections {

@@ -8,15 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sys/unix"
 
+	"github.com/nabla-build/nabla-build/archive"
 	"github.com/nabla-build/nabla-build/link"
-	"github.com/nabla-build/nabla-build/manifest"
+	"github.com/nabla-build/nabla-build/oci/rootview"
 )
 
 // Store keeps relinked layers as files: a cache, or a temporary directory that
@@ -149,7 +150,7 @@ func (s *Store) scratch(name string, f func(dir string) error) error {
 	}
 	to := filepath.Join(s.dir, name)
 	err = os.Rename(tmp, to)
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, os.ErrExist) || isNotEmpty(err) {
+	if isNotEmpty(err) {
 		// Another process was faster, or an entry was damaged: ours is whole.
 		if err := os.RemoveAll(to); err != nil {
 			return err
@@ -196,7 +197,7 @@ func (s *Store) create(ctx context.Context, diffID v1.Hash, open func() (io.Read
 
 // pack makes the OCI layer of an entry, or finds it made.
 func (e *entry) pack(ctx context.Context) (fileLayer, error) {
-	return packed1(ctx, e.dir, func(tw *tar.Writer) error {
+	return packedIn(ctx, e.dir, func(tw *tar.Writer) error {
 		f, err := os.Open(e.archive())
 		if err != nil {
 			return err
@@ -206,14 +207,18 @@ func (e *entry) pack(ctx context.Context) (fileLayer, error) {
 	})
 }
 
-// packed1 is the compressed layer in dir, made by fill if it is not there.
-func packed1(ctx context.Context, dir string, fill func(*tar.Writer) error) (fileLayer, error) {
+// packedIn is the compressed layer in dir, made by fill if it is not there;
+// os.ErrNotExist if fill is nil.
+func packedIn(ctx context.Context, dir string, fill func(*tar.Writer) error) (fileLayer, error) {
 	l := fileLayer{path: filepath.Join(dir, "layer.tar.gz")}
 	meta := filepath.Join(dir, "packed.json")
 	if err := readJSON(meta, &l.packed); err == nil {
 		if fi, err := os.Stat(l.path); err == nil && fi.Size() == l.packed.Size {
 			return l, nil
 		}
+	}
+	if fill == nil {
+		return l, os.ErrNotExist
 	}
 	f, err := os.CreateTemp(dir, "tmp-")
 	if err != nil {
@@ -234,4 +239,48 @@ func packed1(ctx context.Context, dir string, fill func(*tar.Writer) error) (fil
 		return l, err
 	}
 	return l, writeJSON(meta, l.packed)
+}
+
+// isNotEmpty is rename(2)'s answer where a directory is in the way.
+func isNotEmpty(err error) bool {
+	return errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST)
+}
+
+// mapArchives opens archives in files for looking things up.
+func mapArchives(files []string) (rootview.View, func(), error) {
+	var v rootview.View
+	var maps [][]byte
+	unmap := func() {
+		for _, m := range maps {
+			unix.Munmap(m)
+		}
+	}
+	for _, name := range files {
+		m, err := mapFile(name)
+		if err != nil {
+			unmap()
+			return nil, nil, fmt.Errorf("map the archive: %w", err)
+		}
+		maps = append(maps, m)
+		r, err := archive.Open(m)
+		if err != nil {
+			unmap()
+			return nil, nil, fmt.Errorf("%s: %w", name, err)
+		}
+		v = append(v, r)
+	}
+	return v, unmap, nil
+}
+
+func mapFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return unix.Mmap(int(f.Fd()), 0, int(fi.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
 }

@@ -135,7 +135,7 @@ func (p place) attributes() archive.Node {
 }
 
 // step finds name in a directory: either what the layers have of a directory,
-// or one other node and its layer. 
+// or one other node and its layer.
 func (v View) step(dir place, name string) (archive.Node, int, []at) {
 	var dirs []at
 	for _, d := range dir.dirs {
