@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/nabla-build/nabla-build/archive"
 	"github.com/nabla-build/nabla-build/manifest"
 	"github.com/nabla-build/nabla-build/release"
 	"github.com/nabla-build/nabla-build/selfexe"
@@ -105,4 +106,23 @@ func (c contextWriter) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return c.w.Write(p)
+}
+
+// WriteEmpty writes a self-contained executable with an empty root file system
+// in which the program does not exist: it says what it permits, and ends.
+func WriteEmpty(ctx context.Context, w io.Writer, m *manifest.Manifest) error {
+	var b bytes.Buffer
+	if err := archive.NewWriter(&b).Close(); err != nil {
+		return err
+	}
+	sum := fmt.Sprintf("sha256:%x", sha256.Sum256(b.Bytes()))
+	e := *m
+	e.Guest = manifest.Guest{Entrypoint: []string{"/nothing"}, WorkingDir: "/"}
+	e.Report = nil
+	e.Layout = nil
+	e.Archives = []manifest.Archive{{
+		File:   manifest.File{Path: "/" + nablaDir + "/" + sum[7:] + ".cpio", Digest: sum, Size: int64(b.Len())},
+		Source: sum,
+	}}
+	return writeExecutable(ctx, w, &e, nil, func(_ int, f func(io.Reader) error) error { return f(&b) })
 }

@@ -284,3 +284,7 @@ func mapFile(name string) ([]byte, error) {
 	}
 	return unix.Mmap(int(f.Fd()), 0, int(fi.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
 }
+
+// Dir is the directory in which this program's entries are; others may keep
+// files there under names of their own.
+func (s *Store) Dir() string { return s.dir }

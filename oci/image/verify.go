@@ -11,8 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/nabla-build/nabla-build/archive"
-	"github.com/nabla-build/nabla-build/link"
-	"github.com/nabla-build/nabla-build/oci/rootview"
+	"github.com/nabla-build/nabla-build/link/rewrite"
 	"github.com/nabla-build/nabla-build/release"
 	"github.com/nabla-build/nabla-build/selfexe"
 )
@@ -76,13 +75,13 @@ func (n *Nabla) Verify(ctx context.Context) (p Proof, err error) {
 	}
 	defer unmap()
 	for i, r := range root {
-		v, err := link.VerifyArchive(ctx, r)
-		if err != nil {
+		if err := r.Check(); err != nil {
+			return p, fmt.Errorf("archive %d: %w", i+1, err)
+		}
+		if err := p.objects(ctx, r, r.Root(), map[uint64]bool{}); err != nil {
 			return p, fmt.Errorf("archive %d: %w", i+1, err)
 		}
 		p.Archives++
-		p.Objects += v.Objects
-		p.Sites += v.Sites
 	}
 	g := n.Manifest.Guest
 	if err := checkProgram(root, append(append([]string{}, g.Entrypoint...), g.Cmd...), g.Env, g.WorkingDir); err != nil {
@@ -90,6 +89,40 @@ func (n *Nabla) Verify(ctx context.Context) (p Proof, err error) {
 	}
 	p.Tender, err = n.tenderIsOurs()
 	return p, err
+}
+
+// objects proves the rewritten objects below a directory; seen are the inodes
+// of those that were proved.
+func (p *Proof) objects(ctx context.Context, r *archive.Reader, dir archive.Node, seen map[uint64]bool) error {
+	for n := range r.ReadDir(dir) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if n.IsDir() {
+			if err := p.objects(ctx, r, n, seen); err != nil {
+				return fmt.Errorf("%s/%w", n.Name(), err)
+			}
+			continue
+		}
+		if !n.Patched() || seen[n.Ino()] {
+			continue
+		}
+		seen[n.Ino()] = true
+		patch, ok := n.Patch()
+		if !ok {
+			return fmt.Errorf("%s: the patch record contradicts itself", n.Name())
+		}
+		b, err := n.Data()
+		if err != nil {
+			return err
+		}
+		if err := rewrite.Verify(b, &patch); err != nil {
+			return fmt.Errorf("%s: %w", n.Name(), err)
+		}
+		p.Objects++
+		p.Sites += len(patch.Undo)
+	}
+	return nil
 }
 
 // tenderIsOurs compares the image's tender with the embedded one.
@@ -132,5 +165,3 @@ func same(a, b io.Reader) (bool, error) {
 	}
 	return string(x.Sum(nil)) == string(y.Sum(nil)), nil
 }
-
-var _ rootview.View
