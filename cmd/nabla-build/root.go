@@ -161,6 +161,13 @@ func (a *app) relink(ctx context.Context, cmd *cobra.Command, source string, s *
 	if err != nil {
 		return nil, nil, err
 	}
+	for _, asset := range []release.Asset{release.Tender, release.Netd} {
+		f, _, err := release.Open(asset)
+		if err != nil {
+			return nil, nil, err
+		}
+		f.Close()
+	}
 	configure, err := a.configure(cmd)
 	if err != nil {
 		return nil, nil, err
@@ -184,7 +191,12 @@ func (a *app) relink(ctx context.Context, cmd *cobra.Command, source string, s *
 		}
 		return nil, nil, fmt.Errorf("relink %s: %w", ref, err)
 	}
-	for _, w := range r.Warnings {
+	const most = 4
+	for i, w := range r.Warnings {
+		if i == most-1 && len(r.Warnings) > most {
+			ui.line("warning: %d more; inspect --json shows them", len(r.Warnings)-i)
+			break
+		}
 		ui.line("warning: %s", w)
 	}
 	return r, nil, nil
