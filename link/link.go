@@ -86,6 +86,9 @@ func (l *layer) run(tr *tar.Reader) error {
 			if errors.Is(err, io.ErrUnexpectedEOF) {
 				return fmt.Errorf("read layer: cut short after entry %d (%q): %w", l.report.Entries, l.report.last, err)
 			}
+			if l.report.Entries == 0 && errors.Is(err, tar.ErrHeader) {
+				return fmt.Errorf("read layer: it is not a tar archive: %w", err)
+			}
 			return fmt.Errorf("read layer: after entry %d (%q): %w", l.report.Entries, l.report.last, err)
 		}
 		if h.Typeflag == tar.TypeXGlobalHeader {
@@ -94,6 +97,9 @@ func (l *layer) run(tr *tar.Reader) error {
 		l.report.Entries++
 		l.report.last = h.Name
 		if err := l.entry(h, tr); err != nil {
+			if errors.Is(err, io.ErrUnexpectedEOF) {
+				return fmt.Errorf("layer entry %q: the layer is cut short here: %w", h.Name, err)
+			}
 			return fmt.Errorf("layer entry %q: %w", h.Name, err)
 		}
 	}
