@@ -63,3 +63,8 @@ stress:
 .PHONY: clean
 clean:
 	rm -rf bin build $(ASSETS)/nabla $(ASSETS)/nabla-netd
+
+# A million requests through the Python sample on one instance.
+.PHONY: million
+million: all build/images/python
+	NABLA_REQUESTS=1000000 $(GO) test -tags integration -count=1 -timeout 60m -v -run TestManyRequests ./test/integration

@@ -4,6 +4,9 @@ package integration
 
 import (
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -57,22 +60,39 @@ func TestRunAsUser(t *testing.T) {
 	s.exercise(t)
 }
 
-// TestOutgoing lets the sample fetch from a server on the host.
+// TestOutgoing lets the sample fetch from a server on an address of the host's
+// that is made for the test and reaches nobody else.
 func TestOutgoing(t *testing.T) {
-	target := freePort(t)
+	const device, addr = "nabla-test0", "198.51.100.1"
+	for _, argv := range [][]string{
+		{"ip", "link", "add", device, "type", "dummy"},
+		{"ip", "addr", "add", addr + "/32", "dev", device},
+		{"ip", "link", "set", device, "up"},
+	} {
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", argv, err, out)
+		}
+		if argv[2] == "add" && argv[1] == "link" {
+			t.Cleanup(func() { exec.Command("ip", "link", "del", device).Run() })
+		}
+	}
 	www := t.TempDir()
 	if err := os.WriteFile(filepath.Join(www, "f"), make([]byte, 123456), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	serve := exec.Command("python3", "-m", "http.server", "--bind", "127.0.0.1", fmt.Sprint(target))
-	serve.Dir = www
-	back := start(t, fmt.Sprintf("http://127.0.0.1:%d", target), serve)
-	back.get(t, "/f")
+	back := httptest.NewUnstartedServer(http.FileServer(http.Dir(www)))
+	l, err := net.Listen("tcp", addr+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	back.Listener.Close()
+	back.Listener = l
+	back.Start()
+	t.Cleanup(back.Close)
 	port := freePort(t)
 	cmd := exec.Command(nablatest.Binary(t), "run", "-p", fmt.Sprintf("%d:8080", port), relinked(t))
 	s := start(t, fmt.Sprintf("http://127.0.0.1:%d", port), cmd)
-	// 192.168.127.254 is the host's loopback as the user network shows it.
-	got := s.get(t, fmt.Sprintf("/fetch?url=http://192.168.127.254:%d/f", target))
+	got := s.get(t, "/fetch?url="+back.URL+"/f")
 	if !strings.Contains(got, `"bytes": 123456`) {
 		t.Errorf("fetch: %s", got)
 	}
