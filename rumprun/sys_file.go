@@ -112,13 +112,23 @@ func (t *Task) userBuf(addr uintptr, n uintptr, write bool) ([]byte, error) {
 // read reads into b once, waiting until there is something.
 func (t *Task) read(f vfs.File, b []byte) (int, error) {
 	n, err := f.Read(b)
-	if err != unix.EAGAIN || f.StatusFlags()&unix.O_NONBLOCK != 0 || len(b) == 0 {
-		if err == unix.EAGAIN && len(b) == 0 {
-			return 0, nil
-		}
+	if err != unix.EAGAIN {
 		return n, err
 	}
-	err = t.Retry(f, waiter.ReadableEvents, time.Time{}, func() (err error) {
+	switch {
+	case len(b) == 0:
+		return 0, nil
+	case f.StatusFlags()&unix.O_NONBLOCK != 0:
+		return 0, err
+	}
+	return t.readWait(f, b)
+}
+
+// readWait is the part of read that waits; apart, so that a read that need not
+// wait allocates nothing.
+func (t *Task) readWait(f vfs.File, b []byte) (int, error) {
+	n := 0
+	err := t.Retry(f, waiter.ReadableEvents, time.Time{}, func() (err error) {
 		n, err = f.Read(b)
 		return err
 	})
@@ -129,31 +139,35 @@ func (t *Task) read(f vfs.File, b []byte) (int, error) {
 // a signal counts.
 func (t *Task) write(f vfs.File, b []byte) (int, error) {
 	n, err := f.Write(b)
-	nonblock := f.StatusFlags()&unix.O_NONBLOCK != 0
-	if err == nil && n >= len(b) || nonblock || err != nil && err != unix.EAGAIN {
+	switch {
+	case err == nil && n >= len(b):
+		return n, nil
+	case err != nil && err != unix.EAGAIN, f.StatusFlags()&unix.O_NONBLOCK != 0:
 		return n, t.brokenPipe(err)
-	}
-	if err == unix.EAGAIN {
+	case err == unix.EAGAIN:
 		n = 0
 	}
-	for n < len(b) || err == unix.EAGAIN {
+	return t.writeWait(f, b, n)
+}
+
+// writeWait is the part of write that waits: n bytes of b have been written.
+func (t *Task) writeWait(f vfs.File, b []byte, n int) (int, error) {
+	for {
 		k := 0
-		err = t.Retry(f, waiter.WritableEvents, time.Time{}, func() (err error) {
+		err := t.Retry(f, waiter.WritableEvents, time.Time{}, func() (err error) {
 			k, err = f.Write(b[n:])
 			return err
 		})
 		n += k
-		if err != nil {
-			if n > 0 {
-				return n, nil
-			}
+		switch {
+		case err != nil && n > 0:
+			return n, nil
+		case err != nil:
 			return 0, t.brokenPipe(err)
-		}
-		if k == 0 {
-			break
+		case k == 0, n >= len(b):
+			return n, nil
 		}
 	}
-	return n, nil
 }
 
 // sysRead is read(2).
