@@ -58,12 +58,12 @@ type SetAttr struct {
 
 // FSInfo is what statfs(2) says of a file system.
 type FSInfo struct {
-	Type                          int64 // *_MAGIC of statfs(2)
-	Name                          string
-	BlockSize                     int64
-	Blocks, BlocksFree            uint64
-	Files, FilesFree              uint64
-	Source, Options, SuperOptions string // for /proc/self/mountinfo
+	Type               int64 // *_MAGIC of statfs(2)
+	Name               string
+	BlockSize          int64
+	Blocks, BlocksFree uint64
+	Files, FilesFree   uint64
+	Source, Options    string // for /proc/self/mountinfo
 }
 
 // DirEntry is an entry of a directory listing; Type is a DT_* value.

@@ -50,24 +50,6 @@ func (n *Namespace) Mount(c *Context, path string, root *Dentry) error {
 	return nil
 }
 
-// Mounts calls f for every mounted file system, the root first.
-func (n *Namespace) Mounts(roots []*Dentry, f func(d *Dentry, path string)) {
-	n.mu.Lock()
-	type row struct {
-		d    *Dentry
-		path string
-	}
-	rows := []row{{n.root, "/"}}
-	for _, d := range roots {
-		p, _ := d.path(n.Root())
-		rows = append(rows, row{d, p})
-	}
-	n.mu.Unlock()
-	for _, r := range rows {
-		f(r.d, r.path)
-	}
-}
-
 // Path returns the path of d as seen from c's root; reachable is false if d
 // lies outside it, and deleted is true if d has been removed.
 func (n *Namespace) Path(c *Context, d *Dentry) (path string, reachable, deleted bool) {

@@ -7,7 +7,7 @@ import (
 // LargeFile is O_LARGEFILE as x86-64 has it: F_GETFL shows it.
 const LargeFile = 0o100000
 
-// fmodeFlags are the flags of open(2) that stay with the description.
+// creationFlags are the flags of open(2) that do not stay with the description.
 const creationFlags = unix.O_CREAT | unix.O_EXCL | unix.O_NOCTTY | unix.O_TRUNC | unix.O_CLOEXEC
 
 // Open is openat2(2): it opens path, from base, and returns the description

@@ -20,11 +20,21 @@ func (n *node) Lookup(_ *vfs.Context, d *vfs.Dentry, name string) (*vfs.Dentry, 
 		}
 		return e, nil
 	}
-	low, ok := lookupLower(n.lower, name)
+	var at string
+	var grafts []lowerDir
+	if n.fs.grafts != nil && len(n.lower) > 0 {
+		at = join(n.lowPath, name)
+		grafts = n.fs.grafts[at]
+	}
+	low, ok := lookupLower(n.lower, name, grafts)
 	if !ok {
 		return nil, unix.ENOENT
 	}
-	e := vfs.NewDentry(d, name, n.fs.fromLower(low))
+	c := n.fs.fromLower(low)
+	if low.dirs != nil {
+		c.lowPath = at
+	}
+	e := vfs.NewDentry(d, name, c)
 	n.entries[name] = e
 	return e, nil
 }
@@ -56,7 +66,7 @@ func (n *node) ReadDir(*vfs.Context, *vfs.Dentry) ([]vfs.DirEntry, error) {
 					continue
 				}
 				seen[name] = true
-				if e, ok := lookupLower(n.lower, name); ok {
+				if e, ok := lookupLower(n.lower, name, nil); ok {
 					out = append(out, vfs.DirEntry{Name: name, Ino: lowerIno(e.layer, e.node.Ino()), Type: uint8(e.node.Mode() >> 12)})
 				}
 			}
@@ -104,7 +114,7 @@ func (n *node) insert(d *vfs.Dentry, name string, c *node) *vfs.Dentry {
 
 // drop removes entry name, leaving a mark where a layer has one too.
 func (n *node) drop(name string) {
-	if _, ok := lookupLower(n.lower, name); ok {
+	if _, ok := lookupLower(n.lower, name, nil); ok {
 		n.entries[name] = nil
 	} else {
 		delete(n.entries, name)

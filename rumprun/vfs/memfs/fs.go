@@ -53,6 +53,9 @@ type FS struct {
 	inodes  atomic.Int64
 	// linked holds the nodes of layer objects that have several names.
 	linked map[lowerID]*node // protected by the Namespace's lock
+	// grafts are directories of layers that belong to the merged directory of
+	// another path: see findGrafts. It does not change.
+	grafts map[string][]lowerDir
 }
 
 type lowerID struct {
@@ -68,6 +71,7 @@ func New(o Options) *vfs.Dentry {
 	if o.Mode == 0 {
 		fs.opts.Mode = 0o755
 	}
+	fs.findGrafts()
 	var root *node
 	if dirs := rootDirs(o.Layers); len(dirs) > 0 {
 		e := lowerEntry{dirs[0].node, dirs[0].layer, dirs}

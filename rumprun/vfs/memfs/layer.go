@@ -2,6 +2,7 @@ package memfs
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,10 +53,15 @@ type lowerEntry struct {
 }
 
 // lookupLower finds name in the merge of dirs (OCI image specification, layer
-// section "Applying Changesets").
-func lookupLower(dirs []lowerDir, name string) (lowerEntry, bool) {
+// section "Applying Changesets"). grafts are directories that belong to the
+// result too, highest first.
+func lookupLower(dirs []lowerDir, name string, grafts []lowerDir) (lowerEntry, bool) {
 	var e lowerEntry
 	for _, d := range dirs {
+		for len(grafts) > 0 && grafts[0].layer >= d.layer {
+			e.add(grafts[0])
+			grafts = grafts[1:]
+		}
 		c, ok := d.r.Lookup(d.node, name)
 		if !ok {
 			continue
@@ -64,22 +70,136 @@ func lookupLower(dirs []lowerDir, name string) (lowerEntry, bool) {
 			break
 		}
 		if !c.IsDir() {
-			if e.dirs == nil {
+			// A directory that a layer only implies does not replace a link to
+			// one: what it holds is grafted on where the link leads.
+			if e.dirs == nil || e.implied() && c.IsSymlink() {
 				return lowerEntry{node: c, layer: d.layer}, true
 			}
 			break
 		}
-		// A directory that a layer only implies has the attributes of one
-		// below it.
-		if e.dirs == nil || e.node.Implied() {
-			e.node, e.layer = c, d.layer
-		}
-		e.dirs = append(e.dirs, lowerDir{d.r, c, d.layer})
+		e.add(lowerDir{d.r, c, d.layer})
 		if c.Opaque() {
 			break
 		}
 	}
 	return e, e.dirs != nil
+}
+
+// add merges a directory that lies below the ones that e has. A directory that
+// a layer only implies has the attributes of one below it.
+func (e *lowerEntry) add(d lowerDir) {
+	if e.dirs == nil || e.node.Implied() {
+		e.node, e.layer = d.node, d.layer
+	}
+	e.dirs = append(e.dirs, d)
+}
+
+// implied reports whether no layer describes the directory itself.
+func (e *lowerEntry) implied() bool {
+	for _, d := range e.dirs {
+		if !d.node.Implied() {
+			return false
+		}
+	}
+	return true
+}
+
+// findGrafts looks for directories that a layer implies where the layers below
+// have a symbolic link, and notes where the link leads. It looks only into
+// implied directories that the layers below have too.
+func (fs *FS) findGrafts() {
+	for i := 1; i < len(fs.opts.Layers); i++ {
+		r := fs.opts.Layers[i]
+		fs.graftsIn(lowerDir{r, r.Root(), i}, "")
+	}
+	for _, g := range fs.grafts {
+		slices.SortStableFunc(g, func(a, b lowerDir) int { return b.layer - a.layer })
+	}
+}
+
+func (fs *FS) graftsIn(dir lowerDir, at string) {
+	below := fs.opts.Layers[:dir.layer]
+	for c := range dir.r.ReadDir(dir.node) {
+		if !c.IsDir() || !c.Implied() {
+			continue
+		}
+		name := join(at, c.Name())
+		e, ok := walkLower(below, name)
+		switch {
+		case !ok:
+		case e.dirs != nil:
+			fs.graftsIn(lowerDir{dir.r, c, dir.layer}, name)
+		case e.node.IsSymlink():
+			target, ok := resolveLower(below, name)
+			if !ok || target == "" {
+				continue
+			}
+			if fs.grafts == nil {
+				fs.grafts = make(map[string][]lowerDir)
+			}
+			fs.grafts[target] = append(fs.grafts[target], lowerDir{dir.r, c, dir.layer})
+		}
+	}
+}
+
+// join is the path of name in directory dir; the root is "".
+func join(dir, name string) string {
+	if dir == "" {
+		return name
+	}
+	return dir + "/" + name
+}
+
+// walkLower finds path, relative to the root, in the merge of layers; it
+// follows no links.
+func walkLower(layers []*archive.Reader, path string) (lowerEntry, bool) {
+	e := lowerEntry{dirs: rootDirs(layers)}
+	for name := range strings.SplitSeq(path, "/") {
+		var ok bool
+		if name == "" {
+			continue
+		}
+		if e, ok = lookupLower(e.dirs, name, nil); !ok {
+			return e, false
+		}
+	}
+	return e, true
+}
+
+// resolveLower follows the links of path in the merge of layers and returns
+// the path, without links, of the directory that it leads to.
+func resolveLower(layers []*archive.Reader, path string) (string, bool) {
+	at, rest := "", path
+	for links := 0; rest != ""; {
+		var name string
+		name, rest, _ = strings.Cut(rest, "/")
+		switch name {
+		case "", ".":
+			continue
+		case "..":
+			at = at[:max(0, strings.LastIndexByte(at, '/'))]
+			continue
+		}
+		e, ok := walkLower(layers, join(at, name))
+		switch {
+		case !ok:
+			return "", false
+		case e.dirs != nil:
+			at = join(at, name)
+		case e.node.IsSymlink():
+			if links++; links > 40 {
+				return "", false
+			}
+			to := e.node.Link()
+			if strings.HasPrefix(to, "/") {
+				at = ""
+			}
+			rest = to + "/" + rest
+		default:
+			return "", false
+		}
+	}
+	return at, true
 }
 
 // lowerLink resolves a hard link to a file of the layers below: it has that
@@ -90,14 +210,9 @@ func (fs *FS) lowerLink(n archive.Node, layer int) (archive.Node, error) {
 		if !ok {
 			return n, nil
 		}
-		e := lowerEntry{dirs: rootDirs(fs.opts.Layers[:layer])}
-		for name := range strings.SplitSeq(path, "/") {
-			if name == "" {
-				continue
-			}
-			if e, ok = lookupLower(e.dirs, name); !ok {
-				return n, unix.EIO
-			}
+		e, ok := walkLower(fs.opts.Layers[:layer], path)
+		if !ok {
+			return n, unix.EIO
 		}
 		if e.dirs != nil {
 			return n, unix.EIO

@@ -218,3 +218,61 @@ func TestStartReadsLittle(t *testing.T) {
 		t.Errorf("New made %v allocations for 10,000 files", n)
 	}
 }
+
+// TestImpliedDirectoryOverLink: a layer that holds bin/tool and does not
+// describe bin adds to where the link bin of a lower layer leads, as unpacking
+// one over the other does.
+func TestImpliedDirectoryOverLink(t *testing.T) {
+	base := new(layer)
+	for _, d := range []string{"usr", "usr/bin", "opt"} {
+		base.add(archive.Header{Name: d, Mode: unix.S_IFDIR | 0o755}, "")
+	}
+	base.add(archive.Header{Name: "usr/bin/sh", Mode: unix.S_IFREG | 0o755}, "sh")
+	base.add(archive.Header{Name: "bin", Mode: unix.S_IFLNK | 0o777, Link: "usr/bin"}, "")
+	base.add(archive.Header{Name: "opt/b", Mode: unix.S_IFLNK | 0o777, Link: "../bin"}, "")
+	add := new(layer)
+	add.add(archive.Header{Name: "bin/tool", Mode: unix.S_IFREG | 0o755}, "tool")
+	add.add(archive.Header{Name: "bin/sub/deep", Mode: unix.S_IFREG | 0o755}, "deep")
+	add.add(archive.Header{Name: "opt/b/other", Mode: unix.S_IFREG | 0o755}, "other")
+	hide := new(layer)
+	hide.add(archive.Header{Name: "usr", Mode: unix.S_IFDIR | 0o755}, "")
+	hide.add(archive.Header{Name: "usr/bin", Mode: unix.S_IFDIR | 0o755}, "")
+	hide.whiteouts = []string{"usr/bin/tool"}
+	b, a, h := base.archive(t), add.archive(t), hide.archive(t)
+
+	// The target is looked at before the link, and after it.
+	for _, first := range []string{"/usr/bin/tool", "/bin/tool"} {
+		u := newOurs(b, a)
+		for _, p := range []string{first, "/usr/bin/tool", "/bin/tool", "/opt/b/tool"} {
+			if got := string(u.content(p)); got != "tool" {
+				t.Errorf("%s holds %q", p, got)
+			}
+		}
+		for p, want := range map[string]string{"/bin/sh": "sh", "/usr/bin/sub/deep": "deep", "/usr/bin/other": "other"} {
+			if got := string(u.content(p)); got != want {
+				t.Errorf("%s holds %q", p, got)
+			}
+		}
+		i, err := u.inode("/bin", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := i.Attr(); !at.IsSymlink() {
+			t.Errorf("/bin is no link any more: mode %o", at.Mode)
+		}
+		f, _, err := u.ns.Open(u.c, nil, "/usr/bin", unix.O_RDONLY|unix.O_DIRECTORY, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(names(f)); got != "[other sh sub tool]" {
+			t.Errorf("/usr/bin lists %s", got)
+		}
+	}
+	u := newOurs(b, a, h)
+	if _, err := u.inode("/bin/tool", true); err != unix.ENOENT {
+		t.Errorf("a whiteout above the graft: %v", err)
+	}
+	if got := string(u.content("/bin/sub/deep")); got != "deep" {
+		t.Errorf("beside the whiteout: %q", got)
+	}
+}

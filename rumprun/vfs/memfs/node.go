@@ -24,6 +24,7 @@ type node struct {
 	// removed and must hide the layers' entry. lower are the directories that
 	// shine through, highest first.
 	entries map[string]*vfs.Dentry
+	lowPath string // where the layers have it; kept if there are grafts
 	lower   []lowerDir
 	gen     uint64
 

@@ -50,7 +50,7 @@ func build(fs *pseudo.FS, prefix string) vfs.Inode {
 		if !ok || rest == "" {
 			return
 		}
-		name, more, deeper := strings.Cut(rest, "/")
+		name, _, deeper := strings.Cut(rest, "/")
 		if entries[name] != nil {
 			return
 		}
@@ -62,7 +62,6 @@ func build(fs *pseudo.FS, prefix string) vfs.Inode {
 			}
 			return
 		}
-		_ = more
 		entries[name] = build(fs, prefix+name+"/")
 	}
 	paths := make([]string, 0, len(files))
