@@ -237,9 +237,23 @@ func (s procSource) System() procfs.System {
 		sys.Mounts = append(sys.Mounts, procfs.Mount{ID: firstMountID + i, Parent: parent, Path: m.path, Root: m.root})
 	}
 	k.mu.Lock()
-	sys.Threads = len(k.tasks)
-	sys.LastPID = k.nextTID - 1
+	sys.Threads, sys.LastPID = len(k.tasks), k.nextTID
+	sys.Forks = uint64(k.nextTID)
+	var procs []*Process
+	for _, p := range k.procs {
+		procs = append(procs, p)
+	}
+	for _, t := range k.tasks {
+		if !t.waiting.Load() {
+			sys.Runnable++
+		}
+	}
 	k.mu.Unlock()
+	for _, p := range procs {
+		sys.MemUsed += p.as.Resident()
+		sys.UserTime += p.cpuTime()
+	}
+	sys.IdleTime = max(0, k.monotonic()-k.bootTime-sys.UserTime)
 	return sys
 }
 

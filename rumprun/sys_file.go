@@ -269,6 +269,16 @@ type (
 	}
 )
 
+// isRegular reports whether d is a regular file, whose transfers never wait.
+func (d *Description) isRegular() bool {
+	i := d.inode()
+	if i == nil {
+		return false
+	}
+	a := i.Attr()
+	return a.IsRegular()
+}
+
 func (t *Task) readv(d *Description, v [][]byte) (uintptr, error) {
 	if len(v) == 1 {
 		n, err := t.read(d.File, v[0])
@@ -282,7 +292,7 @@ func (t *Task) readv(d *Description, v [][]byte) (uintptr, error) {
 		})
 		return uintptr(n), err
 	}
-	if a := d.inode(); a == nil && len(v) > 0 {
+	if !d.isRegular() && len(v) > 0 {
 		// A stream: only the first byte is worth waiting for.
 		first := true
 		return vectored(v, func(b []byte, _ int) (int, error) {
@@ -301,7 +311,7 @@ func (t *Task) writev(d *Description, v [][]byte) (uintptr, error) {
 		n, err := t.write(d.File, v[0])
 		return uintptr(n), err
 	}
-	if d.inode() != nil && !isPipe(d) {
+	if d.isRegular() {
 		return vectored(v, func(b []byte, _ int) (int, error) { return t.write(d.File, b) })
 	}
 	if vw, ok := d.File.(VectorWriter); ok && len(v) > 0 {

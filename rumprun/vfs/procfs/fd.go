@@ -119,8 +119,14 @@ func (a *anonymous) Attr() vfs.Attr {
 	if err != nil {
 		return vfs.Attr{Mode: unix.S_IFREG | 0o600}
 	}
+	mode := st.Mode
+	if a.open.Reopen != nil {
+		// Whoever holds the descriptor may open it again: the container's
+		// streams belong to whoever started it.
+		mode |= 0o666
+	}
 	return vfs.Attr{
-		Ino: st.Ino, Dev: st.Dev, Rdev: st.Rdev, Mode: st.Mode, Nlink: st.Nlink, UID: st.Uid, GID: st.Gid,
+		Ino: st.Ino, Dev: st.Dev, Rdev: st.Rdev, Mode: mode, Nlink: st.Nlink, UID: st.Uid, GID: st.Gid,
 		Size: st.Size, BlockSize: st.Blksize,
 	}
 }
