@@ -94,6 +94,9 @@ func (t *Task) pushFrame(act *linux.SigAction, info *linux.SignalInfo, restart u
 		return err
 	}
 	c.SaveFP(fpmem)
+	if err := c.LoadFP(nil); err != nil { // a handler starts with the initial state
+		return err
+	}
 	mask := t.mask()
 	if t.haveSavedMask {
 		mask, t.haveSavedMask = t.savedMask, false
