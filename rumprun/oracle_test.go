@@ -34,7 +34,7 @@ const testMemory = 16 << 20
 
 // newTestTask makes a task of a booted kernel with an empty root, and
 // testMemory bytes of guest memory.
-func newTestTask(t *testing.T, cfg Config) (*Task, uintptr) {
+func newTestTask(t testing.TB, cfg Config) (*Task, uintptr) {
 	t.Helper()
 	b, err := unix.Mmap(-1, 0, 4*testMemory, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {

@@ -93,6 +93,8 @@ func (n *Namespace) walk(c *Context, base *Dentry, path string, mode walkMode, r
 	rest := path
 	links := 0
 	at := place{dir: cur, kind: lastRoot, d: cur}
+	var ca Attr // of known, which is cur most of the time
+	var known *Dentry
 	for {
 		rest = strings.TrimLeft(rest, "/")
 		if rest == "" {
@@ -108,7 +110,9 @@ func (n *Namespace) walk(c *Context, base *Dentry, path string, mode walkMode, r
 			name, rest = rest, ""
 		}
 		last := rest == ""
-		ca := cur.inode.Attr()
+		if known != cur {
+			ca, known = cur.inode.Attr(), cur
+		}
 		if !ca.IsDir() {
 			return place{}, unix.ENOTDIR
 		}
@@ -206,6 +210,7 @@ func (n *Namespace) walk(c *Context, base *Dentry, path string, mode walkMode, r
 		}
 		at.d = d
 		cur = d
+		ca, known = da, d
 	}
 	if at.slash && mode != parentOnly && mode != createLast && at.d != nil {
 		if a := at.d.inode.Attr(); !a.IsDir() {
