@@ -117,7 +117,7 @@ func (r Reference) fromRegistry(ctx context.Context, o Options) (v1.Image, error
 		if err != nil {
 			return nil, err
 		}
-		img, err = pick(ii, 0)
+		img, err = pick(ii)
 		if err != nil {
 			return nil, plain(err)
 		}
@@ -135,12 +135,27 @@ func (r Reference) fromRegistry(ctx context.Context, o Options) (v1.Image, error
 const maxNesting = 4
 
 // pick finds the image for linux/amd64 in an index.
-func pick(ii v1.ImageIndex, depth int) (v1.Image, error) {
+func pick(ii v1.ImageIndex) (v1.Image, error) {
+	img, others, err := search(ii, 0)
+	switch {
+	case err != nil:
+		return nil, err
+	case img != nil:
+		return img, nil
+	case len(others) == 0:
+		return nil, fmt.Errorf("the index has no image: %w", ErrPlatform)
+	}
+	slices.Sort(others)
+	return nil, fmt.Errorf("the image is for %s: %w", strings.Join(slices.Compact(others), ", "), ErrPlatform)
+}
+
+// search is pick at a depth of nesting; others are the platforms of images
+// that were passed over.
+func search(ii v1.ImageIndex, depth int) (img v1.Image, others []string, err error) {
 	im, err := ii.IndexManifest()
 	if err != nil {
-		return nil, fmt.Errorf("image index: %w", err)
+		return nil, nil, fmt.Errorf("image index: %w", err)
 	}
-	var others []string
 	var best *v1.Descriptor
 	for i := range im.Manifests {
 		d := &im.Manifests[i]
@@ -148,26 +163,26 @@ func pick(ii v1.ImageIndex, depth int) (v1.Image, error) {
 		case d.Platform == nil && d.MediaType.IsImage():
 			img, err := ii.Image(d.Digest)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			c, err := img.ConfigFile()
 			if err != nil {
-				return nil, fmt.Errorf("image configuration: %w", err)
+				return nil, nil, fmt.Errorf("image configuration: %w", err)
 			}
 			if c.OS == "linux" && c.Architecture == "amd64" {
-				return img, nil
+				return img, nil, nil
 			}
 			others = append(others, c.OS+"/"+c.Architecture)
 		case d.MediaType.IsIndex() && depth < maxNesting && (d.Platform == nil || amd64(d.Platform)):
 			sub, err := ii.ImageIndex(d.Digest)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			if img, err := pick(sub, depth+1); err == nil {
-				return img, nil
-			} else if !errors.Is(err, ErrPlatform) {
-				return nil, err
+			img, more, err := search(sub, depth+1)
+			if err != nil || img != nil {
+				return img, nil, err
 			}
+			others = append(others, more...)
 		case d.Platform == nil || !d.MediaType.IsImage() || d.Platform.OS == "unknown":
 			// Attestations and other things that are no images.
 		case amd64(d.Platform):
@@ -179,13 +194,9 @@ func pick(ii v1.ImageIndex, depth int) (v1.Image, error) {
 		}
 	}
 	if best != nil {
-		return ii.Image(best.Digest)
+		img, err = ii.Image(best.Digest)
 	}
-	if len(others) == 0 {
-		return nil, fmt.Errorf("the index has no image: %w", ErrPlatform)
-	}
-	slices.Sort(others)
-	return nil, fmt.Errorf("the image is for %s: %w", strings.Join(slices.Compact(others), ", "), ErrPlatform)
+	return img, others, err
 }
 
 func amd64(p *v1.Platform) bool { return p.OS == "linux" && p.Architecture == "amd64" }
@@ -219,7 +230,7 @@ func (r Reference) fromLayout(ctx context.Context) (v1.Image, error) {
 		return nil, fmt.Errorf("the OCI layout has several images, name one as oci:%s:TAG; it has: %s", r.path, strings.Join(names, ", "))
 	}
 	index.Manifests = found
-	img, err := pick(layoutIndex{path: layout.Path(r.path), index: index}, 0)
+	img, err := pick(layoutIndex{path: layout.Path(r.path), index: index})
 	if err != nil {
 		return nil, err
 	}

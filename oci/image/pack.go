@@ -2,6 +2,7 @@ package image
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -33,7 +34,8 @@ type packed struct {
 
 // packLayer writes a compressed layer, a tar stream of what fill adds.
 func packLayer(ctx context.Context, w io.Writer, fill func(*tar.Writer) error) (packed, error) {
-	out := &hashed{w: w, h: sha256.New()}
+	bw := bufio.NewWriterSize(w, 1<<20)
+	out := &hashed{w: bw, h: sha256.New()}
 	z, err := gzip.NewWriterLevel(out, compression)
 	if err != nil {
 		return packed{}, err
@@ -49,6 +51,9 @@ func packLayer(ctx context.Context, w io.Writer, fill func(*tar.Writer) error) (
 	if err := z.Close(); err != nil {
 		return packed{}, err
 	}
+	if err := bw.Flush(); err != nil {
+		return packed{}, err
+	}
 	return packed{DiffID: in.sum(), Digest: out.sum(), Size: out.n}, nil
 }
 
@@ -58,7 +63,7 @@ func addFile(tw *tar.Writer, name string, mode int64, size int64, content io.Rea
 	if err := tw.WriteHeader(h); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{tw}, content, make([]byte, 1<<18))
+	n, err := io.CopyBuffer(struct{ io.Writer }{tw}, struct{ io.Reader }{content}, make([]byte, 1<<19))
 	if err == nil && n != size {
 		err = fmt.Errorf("%d bytes instead of %d", n, size)
 	}
