@@ -54,20 +54,23 @@ func packetObstacle() string {
 	return ""
 }
 
-// sharedNamespace guesses whether the network namespace is the host's own: its
-// interfaces include a physical one, or a bridge with members. Addresses are
-// never taken from it.
+// sharedNamespace reports whether the network namespace is the host's own: it
+// is that of another process 1, or holds a hardware device or a bridge.
+// Addresses are never taken from it.
 func sharedNamespace() bool {
+	if os.Getpid() != 1 {
+		own, err1 := os.Readlink("/proc/self/ns/net")
+		first, err2 := os.Readlink("/proc/1/ns/net")
+		if err1 == nil && err2 == nil && own == first {
+			return true
+		}
+	}
 	links, err := netlink.LinkList()
 	if err != nil {
 		return true
 	}
 	for _, l := range links {
-		a := l.Attrs()
-		if l.Type() == "bridge" || a.MasterIndex != 0 {
-			return true
-		}
-		if _, err := os.Stat("/sys/class/net/" + a.Name + "/device"); err == nil {
+		if a := l.Attrs(); l.Type() == "bridge" || a.MasterIndex != 0 || a.ParentDev != "" {
 			return true
 		}
 	}

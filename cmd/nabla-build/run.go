@@ -74,9 +74,8 @@ func (f runFlags) environment() ([]string, error) {
 			return nil, usagef("run: -p %q: not HOST:GUEST or HOST:GUEST/udp with ports from 1 to 65535", p)
 		}
 	}
-	if len(f.publish) > 0 {
-		out = append(out, "NABLA_PUBLISH="+strings.Join(f.publish, ","))
-	}
+	// Always set: on the host nothing is published that was not asked for.
+	out = append(out, "NABLA_PUBLISH="+strings.Join(f.publish, ","))
 	if f.net != "" {
 		if !slices.Contains(manifest.Networks, f.net) {
 			return nil, usagef("run: --net %q: want one of %s", f.net, strings.Join(manifest.Networks, ", "))
