@@ -27,6 +27,7 @@ type Kernel struct {
 	futexes  futexTable
 	files    fileState
 	events   event.Space
+	net      network
 
 	mu       sync.Mutex // protects the maps and nextTID; taken before Process.mu
 	procs    map[int32]*Process

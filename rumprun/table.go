@@ -47,5 +47,6 @@ var calls = [][]Call{
 	eventCalls,   // eventfd, timerfd, signalfd, pipes (sys_event.go)
 	epollCalls,   // epoll (sys_epoll.go)
 	pollCalls,    // poll and select (sys_poll.go)
-	// sockets (sys_socket.go)
+	socketCalls,  // sockets and connections (sys_socket.go)
+	messageCalls, // messages on sockets (sys_msg.go)
 }

@@ -51,7 +51,8 @@ func (t *Task) Wait(c <-chan struct{}, deadline time.Time) error {
 // Retry runs op until it answers something else than unix.EAGAIN, waiting for
 // one of the events in mask on f in between. A description that is O_NONBLOCK
 // gets EAGAIN at once. A deadline that passes is unix.EAGAIN too, as SO_RCVTIMEO
-// has it.
+// has it. Without a deadline a socket's own timeout counts (SO_RCVTIMEO,
+// SO_SNDTIMEO), and a signal is EINTR whatever its handler's flags (signal(7)).
 func (t *Task) Retry(f vfs.File, mask waiter.EventMask, deadline time.Time, op func() error) error {
 	err := op()
 	if err != unix.EAGAIN || f.StatusFlags()&unix.O_NONBLOCK != 0 {
@@ -62,6 +63,11 @@ func (t *Task) Retry(f vfs.File, mask waiter.EventMask, deadline time.Time, op f
 		return err
 	}
 	defer f.EventUnregister(&e)
+	timed := false
+	if deadline.IsZero() {
+		deadline = socketDeadline(f, mask)
+		timed = !deadline.IsZero()
+	}
 	for {
 		if err := op(); err != unix.EAGAIN {
 			return err
@@ -69,6 +75,9 @@ func (t *Task) Retry(f vfs.File, mask waiter.EventMask, deadline time.Time, op f
 		if err := t.Wait(ch, deadline); err == unix.ETIMEDOUT {
 			return unix.EAGAIN
 		} else if err != nil {
+			if timed {
+				return unix.EINTR
+			}
 			return err
 		}
 	}
