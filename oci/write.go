@@ -306,6 +306,9 @@ func (w *layoutWriter) layer(l v1.Layer) error {
 		w.progress(w.done, w.total)
 		return nil
 	}
+	if from, ok := l.(fileLayer); ok && w.link(from.File(), path, size) {
+		return nil
+	}
 	return w.add(path, func(f *os.File) error {
 		rc, err := l.Compressed()
 		if err != nil {
@@ -317,6 +320,25 @@ func (w *layoutWriter) layer(l v1.Layer) error {
 		}
 		return nil
 	})
+}
+
+// fileLayer is a layer whose compressed form is a file that can be had; "" if
+// it is not to be taken.
+type fileLayer interface{ File() string }
+
+// link gives a layer's file a second name in the layout. That is not possible
+// between file systems, nor with a file that others could change later.
+func (w *layoutWriter) link(from, to string, size int64) bool {
+	if fi, err := os.Lstat(from); err != nil || !fi.Mode().IsRegular() || fi.Size() != size {
+		return false
+	}
+	if err := os.Link(from, to); err != nil {
+		return false
+	}
+	w.made = append(w.made, to)
+	w.done += size
+	w.progress(w.done, w.total)
+	return true
 }
 
 // counting passes on and reports what is written.

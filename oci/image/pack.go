@@ -104,7 +104,8 @@ func (h *hashed) sum() v1.Hash {
 // fileLayer is a layer whose compressed form is a file.
 type fileLayer struct {
 	packed
-	path string
+	path   string
+	shared bool // of a cache
 }
 
 func (l fileLayer) Digest() (v1.Hash, error)             { return l.packed.Digest, nil }
@@ -113,6 +114,15 @@ func (l fileLayer) Size() (int64, error)                 { return l.packed.Size,
 func (l fileLayer) MediaType() (types.MediaType, error)  { return types.OCILayer, nil }
 func (l fileLayer) Compressed() (io.ReadCloser, error)   { return os.Open(l.path) }
 func (l fileLayer) Uncompressed() (io.ReadCloser, error) { return gunzip(l.Compressed()) }
+
+// File says where the compressed layer is, if nobody else needs the file; ""
+// otherwise.
+func (l fileLayer) File() string {
+	if l.shared {
+		return ""
+	}
+	return l.path
+}
 
 func gunzip(rc io.ReadCloser, err error) (io.ReadCloser, error) {
 	if err != nil {

@@ -314,6 +314,7 @@ func (r *Result) history() []v1.History {
 func (s *Store) tender(ctx context.Context) (fileLayer, error) {
 	name := "tender"
 	if l, err := packedIn(ctx, filepath.Join(s.dir, name), nil); err == nil {
+		l.shared = !s.temporary
 		return l, nil
 	}
 	err := s.scratch(name, func(dir string) error {
@@ -334,7 +335,9 @@ func (s *Store) tender(ctx context.Context) (fileLayer, error) {
 	if err != nil {
 		return fileLayer{}, err
 	}
-	return packedIn(ctx, filepath.Join(s.dir, name), nil)
+	l, err := packedIn(ctx, filepath.Join(s.dir, name), nil)
+	l.shared = !s.temporary
+	return l, err
 }
 
 // lastLayer holds the manifest, the report and mount points.

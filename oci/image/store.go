@@ -96,7 +96,8 @@ func (s *Store) Close() error {
 
 // entry is a relinked layer in a store.
 type entry struct {
-	dir string
+	dir    string
+	shared bool // of a cache
 	// Digest and Size are the archive's.
 	Digest v1.Hash          `json:"digest"`
 	Size   int64            `json:"size"`
@@ -125,7 +126,7 @@ func entryName(diffID v1.Hash) string { return diffID.Algorithm + "-" + diffID.H
 
 // get finds the relinked form of a layer.
 func (s *Store) get(diffID v1.Hash) (*entry, bool) {
-	e := &entry{dir: filepath.Join(s.dir, entryName(diffID))}
+	e := &entry{dir: filepath.Join(s.dir, entryName(diffID)), shared: !s.temporary}
 	if err := readJSON(filepath.Join(e.dir, "layer.json"), e); err != nil {
 		return nil, false
 	}
@@ -197,7 +198,7 @@ func (s *Store) create(ctx context.Context, diffID v1.Hash, open func() (io.Read
 
 // pack makes the OCI layer of an entry, or finds it made.
 func (e *entry) pack(ctx context.Context) (fileLayer, error) {
-	return packedIn(ctx, e.dir, func(tw *tar.Writer) error {
+	l, err := packedIn(ctx, e.dir, func(tw *tar.Writer) error {
 		f, err := os.Open(e.archive())
 		if err != nil {
 			return err
@@ -205,6 +206,8 @@ func (e *entry) pack(ctx context.Context) (fileLayer, error) {
 		defer f.Close()
 		return addFile(tw, archivePath(e.Digest)[1:], 0o444, e.Size, f)
 	})
+	l.shared = e.shared
+	return l, err
 }
 
 // packedIn is the compressed layer in dir, made by fill if it is not there;
