@@ -28,6 +28,8 @@ type both struct {
 	used uintptr
 	// fds are descriptors: host's and guest's.
 	fds [][2]int
+	// outs are the buffers of the last call: host's and guest's.
+	outs [2][][]byte
 }
 
 const testMemory = 16 << 20
@@ -153,6 +155,14 @@ func (b *both) call(nr uintptr, args ...any) outcome {
 				outs[k] = append(outs[k], s)
 			}
 			compared = append(compared, true)
+		case [2][]byte: // each kernel's own
+			for k := range a {
+				s := b.alloc(len(v[k]))
+				copy(s, v[k])
+				a[k][i] = addr(s)
+				outs[k] = append(outs[k], s)
+			}
+			compared = append(compared, false)
 		case outBuf, outRaw:
 			n, cmp := 0, false
 			if o, ok := v.(outBuf); ok {
@@ -205,7 +215,8 @@ func (b *both) call(nr uintptr, args ...any) outcome {
 		b.t.Errorf("%s: errno %v, want %v", name, gerr, herr)
 	}
 	switch nr {
-	case unix.SYS_OPENAT, unix.SYS_OPENAT2, unix.SYS_OPEN, unix.SYS_CREAT, unix.SYS_DUP, unix.SYS_MEMFD_CREATE:
+	case unix.SYS_OPENAT, unix.SYS_OPENAT2, unix.SYS_OPEN, unix.SYS_CREAT, unix.SYS_DUP, unix.SYS_MEMFD_CREATE,
+		unix.SYS_SOCKET, unix.SYS_ACCEPT4, unix.SYS_EPOLL_CREATE1, unix.SYS_EVENTFD2, unix.SYS_TIMERFD_CREATE, unix.SYS_SIGNALFD4:
 		if gerr == 0 && herr == 0 {
 			b.fds = append(b.fds, [2]int{int(hn), int(gn)})
 		}
@@ -225,6 +236,7 @@ func (b *both) call(nr uintptr, args ...any) outcome {
 			b.t.Errorf("%s: buffer %d\n got  %x\n want %x", name, i, outs[1][i], outs[0][i])
 		}
 	}
+	b.outs = outs
 	return outcome{gn, err, outs[1]}
 }
 

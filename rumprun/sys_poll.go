@@ -1,7 +1,6 @@
 package rumprun
 
 import (
-	"math"
 	"time"
 	"unsafe"
 
@@ -250,13 +249,7 @@ func (t *Task) selectFDs(n int, addrs [3]uintptr, deadline time.Time, block bool
 		for j, fd := range fds {
 			asked[i][j] = s.has(fd)
 		}
-		for w := range s {
-			keep := uint64(0)
-			if last := n - w*64; last < 64 {
-				keep = math.MaxUint64 << last // bits beyond n stay
-			}
-			s[w] &= keep
-		}
+		clear(s)
 	}
 	for i, s := range sets {
 		for j, fd := range fds {

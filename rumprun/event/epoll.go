@@ -129,7 +129,7 @@ func (i *interest) mask() waiter.EventMask { return waiter.EventMask(i.events &^
 // nested in it), then what targets lock, then readyMu. Notifications come
 // under a target's queue lock and take readyMu alone.
 type Epoll struct {
-	vfs.Base
+	anonFile
 	space *Space
 	ino   uint64
 	queue waiter.Queue

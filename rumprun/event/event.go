@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nabla-build/nabla-build/rumprun/vfs"
 )
 
 // Device numbers that stat(2) shows for these files.
@@ -33,6 +35,12 @@ func (s *Space) NextIno() uint64 { return s.ino.Add(1) + 1024 }
 func anonStat(ino uint64) unix.Stat_t {
 	return unix.Stat_t{Dev: devAnon, Ino: ino, Nlink: 1, Mode: 0o600, Blksize: 4096}
 }
+
+// anonFile is what files of an anonymous inode have in common.
+type anonFile struct{ vfs.Base }
+
+// Seek is the kernel's noop_llseek: the position is 0 and stays so.
+func (*anonFile) Seek(int64, int) (int64, error) { return 0, nil }
 
 func timespec(t time.Time) unix.Timespec {
 	return unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}

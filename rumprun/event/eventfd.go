@@ -8,13 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gvisor.dev/gvisor/pkg/waiter"
-
-	"github.com/nabla-build/nabla-build/rumprun/vfs"
 )
 
 // Eventfd is the file of eventfd(2): a counter.
 type Eventfd struct {
-	vfs.Base
+	anonFile
 	queue     waiter.Queue
 	semaphore bool
 	ino       uint64
@@ -53,7 +51,7 @@ func (e *Eventfd) Read(b []byte) (int, error) {
 
 // Write adds to the counter; EAGAIN if it would pass its maximum.
 func (e *Eventfd) Write(b []byte) (int, error) {
-	if len(b) < 8 {
+	if len(b) != 8 {
 		return 0, unix.EINVAL
 	}
 	v := binary.LittleEndian.Uint64(b)

@@ -7,8 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gvisor.dev/gvisor/pkg/waiter"
-
-	"github.com/nabla-build/nabla-build/rumprun/vfs"
 )
 
 // SignalSource is where a signalfd finds pending signals. Sets have bit
@@ -23,7 +21,7 @@ type SignalSource interface {
 
 // Signalfd is the file of signalfd(2).
 type Signalfd struct {
-	vfs.Base
+	anonFile
 	src SignalSource
 	set atomic.Uint64
 	ino uint64

@@ -8,8 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gvisor.dev/gvisor/pkg/waiter"
-
-	"github.com/nabla-build/nabla-build/rumprun/vfs"
 )
 
 // Timerfd is the file of timerfd_create(2). It fires once and then counts the
@@ -20,7 +18,7 @@ import (
 // is set; a step of the host's clock does not move it, nor does it cancel a
 // read (TFD_TIMER_CANCEL_ON_SET).
 type Timerfd struct {
-	vfs.Base
+	anonFile
 	queue waiter.Queue
 	ino   uint64
 	clock int32
