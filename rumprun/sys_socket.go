@@ -85,6 +85,11 @@ func sysSocketpair(t *Task, a Args) (uintptr, error) {
 	switch family {
 	case unix.AF_UNIX:
 	case unix.AF_INET, unix.AF_INET6:
+		s, err := t.k.net.inet.NewSocket(family, typ&sockTypeMask, protocol, 0, t.p.uid() == 0)
+		if err != nil {
+			return 0, err
+		}
+		s.Release()
 		return 0, unix.EOPNOTSUPP
 	default:
 		return 0, unix.EAFNOSUPPORT

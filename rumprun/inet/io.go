@@ -85,7 +85,7 @@ func (s *Socket) Read(b []byte) (int, error) {
 	s.readMu.Lock()
 	defer s.readMu.Unlock()
 	s.rd.one[0] = b
-	res, err := s.recv(s.rd.one[:], tcpip.ReadOptions{}, 0)
+	res, err := s.recv(s.rd.one[:], tcpip.ReadOptions{}, 0, false)
 	return res.Count, err
 }
 
@@ -93,12 +93,13 @@ func (s *Socket) Read(b []byte) (int, error) {
 func (s *Socket) Readv(v [][]byte) (int, error) {
 	s.readMu.Lock()
 	defer s.readMu.Unlock()
-	res, err := s.recv(v, tcpip.ReadOptions{}, 0)
+	res, err := s.recv(v, tcpip.ReadOptions{}, 0, false)
 	return res.Count, err
 }
 
-// recv reads once into v, or discards up to drop bytes. readMu is held.
-func (s *Socket) recv(v [][]byte, o tcpip.ReadOptions, drop int) (tcpip.ReadResult, error) {
+// recv reads once into v, or discards up to drop bytes. now says that the call
+// does not wait whatever the status flags. readMu is held.
+func (s *Socket) recv(v [][]byte, o tcpip.ReadOptions, drop int, now bool) (tcpip.ReadResult, error) {
 	room := drop
 	for _, b := range v {
 		room += len(b)
@@ -126,6 +127,9 @@ func (s *Socket) recv(v [][]byte, o tcpip.ReadOptions, drop int) (tcpip.ReadResu
 		res.Count = 0
 		return res, nil
 	case *tcpip.ErrClosedForReceive:
+		if !s.stream() && (now || s.StatusFlags()&unix.O_NONBLOCK != 0) {
+			return tcpip.ReadResult{}, unix.EAGAIN // only who waits sees the end
+		}
 		return tcpip.ReadResult{}, s.takePending()
 	case *tcpip.ErrWouldBlock:
 		if s.stream() && s.shut.Load()&1 != 0 {
@@ -272,6 +276,7 @@ func (s *Socket) Recv(_ socket.Caller, m *socket.Message, flags int) (int, error
 	}
 	o := tcpip.ReadOptions{Peek: flags&unix.MSG_PEEK != 0, NeedRemoteAddr: m.WantAddr && !s.stream()}
 	trunc := flags&unix.MSG_TRUNC != 0
+	now := flags&unix.MSG_DONTWAIT != 0
 	s.readMu.Lock()
 	if s.stream() && trunc {
 		n := m.Len()
@@ -286,11 +291,11 @@ func (s *Socket) Recv(_ socket.Caller, m *socket.Message, flags int) (int, error
 			}
 			return min(n, q), nil
 		}
-		res, err := s.recv(nil, o, n)
+		res, err := s.recv(nil, o, n, now)
 		s.readMu.Unlock()
 		return res.Count, err
 	}
-	res, err := s.recv(m.Data, o, 0)
+	res, err := s.recv(m.Data, o, 0, now)
 	s.readMu.Unlock()
 	if err != nil || s.stream() {
 		return res.Count, err

@@ -64,7 +64,6 @@ var ints = map[option]intOption{
 	{unix.IPPROTO_TCP, unix.TCP_SYNCNT}:       {tcpip.TCPSynCountOption, 1, 127, false, true},
 	{unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP}: {tcpip.TCPWindowClampOption, 0, math.MaxInt32, false, true},
 	{unix.IPPROTO_IP, unix.IP_TOS}:            {tcpip.IPv4TOSOption, math.MinInt32, math.MaxInt32, false, false},
-	{unix.IPPROTO_IPV6, unix.IPV6_TCLASS}:     {tcpip.IPv6TrafficClassOption, 0, 255, true, false},
 }
 
 // keptOptions are taken, remembered and change nothing here: hints, and what
@@ -102,6 +101,8 @@ var keptOptions = map[option]int{
 	{unix.IPPROTO_IPV6, unix.IPV6_AUTOFLOWLABEL}:      1,
 	{unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG}:           0,
 	{unix.IPPROTO_IPV6, unix.IPV6_ADDR_PREFERENCES}:   0,
+	{unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP}:         1,
+	{unix.IPPROTO_IPV6, unix.IPV6_TCLASS}:             0,
 	{unix.IPPROTO_UDP, unix.UDP_CORK}:                 0,
 	{unix.IPPROTO_UDP, unix.UDP_GRO}:                  0,
 }
@@ -124,6 +125,12 @@ func (s *Socket) keep(o option, v int) {
 	s.kept[o] = v
 }
 
+// apart reports whether an option is one that netstack has once and the kernel
+// twice: the one of IPv4 on a socket of IPv6, which is kept only.
+func (s *Socket) apart(o option) bool {
+	return s.inet6() && o == option{unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP}
+}
+
 // Buffer limits of SO_SNDBUF and SO_RCVBUF (/proc/sys/net/core/wmem_max).
 const (
 	maxSockBuf = 4 << 20
@@ -143,8 +150,9 @@ func bufSize(v, least int, force bool) int64 {
 	return int64(max(v*2, least))
 }
 
-// checkLevel refuses options of another protocol as the kernel does.
-func (s *Socket) checkLevel(level int) error {
+// checkLevel refuses options of another protocol as the kernel does: setting
+// is ENOPROTOOPT, getting EOPNOTSUPP on a socket of AF_INET.
+func (s *Socket) checkLevel(level int, get bool) error {
 	switch level {
 	case unix.SOL_SOCKET, unix.IPPROTO_IP:
 		return nil
@@ -156,9 +164,6 @@ func (s *Socket) checkLevel(level int) error {
 		if s.stream() {
 			return nil
 		}
-		if s.kind.Protocol == unix.IPPROTO_UDP {
-			return unix.EOPNOTSUPP
-		}
 	case unix.IPPROTO_UDP:
 		if s.kind.Protocol == unix.IPPROTO_UDP {
 			return nil
@@ -167,6 +172,9 @@ func (s *Socket) checkLevel(level int) error {
 		if s.kind.Type == unix.SOCK_RAW {
 			return nil
 		}
+	}
+	if get && !s.inet6() {
+		return unix.EOPNOTSUPP
 	}
 	return unix.ENOPROTOOPT
 }
@@ -186,7 +194,7 @@ func (s *Socket) SetOption(_ socket.Caller, level, name int, v []byte) error {
 			return err
 		}
 	}
-	if err := s.checkLevel(level); err != nil {
+	if err := s.checkLevel(level, false); err != nil {
 		return err
 	}
 	o := option{level, name}
@@ -217,6 +225,10 @@ func (s *Socket) SetOption(_ socket.Caller, level, name int, v []byte) error {
 	n, err := ipInt(level, v)
 	if err != nil {
 		return err
+	}
+	if s.apart(o) {
+		s.keep(o, socket.Bool(n != 0))
+		return nil
 	}
 	if b, ok := bools[o]; ok {
 		b.set(s.ep.SocketOptions(), n != 0)
@@ -287,13 +299,23 @@ func (s *Socket) SetOption(_ socket.Caller, level, name int, v []byte) error {
 		}
 		return errno(s.ep.SetSockOptInt(tcpip.IPv6HopLimitOption, n))
 	case option{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL}, option{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS}:
-		if n < -1 || n > 255 {
+		switch {
+		case s.stream() && level == unix.IPPROTO_IPV6:
+			return unix.ENOPROTOOPT
+		case n < -1 || n > 255 || s.stream():
 			return unix.EINVAL
 		}
 		if n == -1 {
 			n = 1
 		}
 		return errno(s.ep.SetSockOptInt(tcpip.MulticastTTLOption, n))
+	case option{unix.IPPROTO_IPV6, unix.IPV6_TCLASS}:
+		if n < -1 || n > 255 {
+			return unix.EINVAL
+		}
+		n = max(n, 0)
+		s.keep(o, n)
+		return errno(s.ep.SetSockOptInt(tcpip.IPv6TrafficClassOption, n))
 	case option{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF}:
 		if n != 0 && !s.stack.HasNIC(tcpip.NICID(n)) {
 			return unix.ENODEV
@@ -324,7 +346,7 @@ func (s *Socket) GetOption(_ socket.Caller, level, name int, buf []byte) (int, e
 			return n, nil
 		}
 	}
-	if err := s.checkLevel(level); err != nil {
+	if err := s.checkLevel(level, true); err != nil {
 		return 0, err
 	}
 	o := option{level, name}
@@ -338,6 +360,9 @@ func (s *Socket) GetOption(_ socket.Caller, level, name int, buf []byte) (int, e
 		return socket.PutInt(buf, v), nil
 	}
 	so := s.ep.SocketOptions()
+	if s.apart(o) {
+		return put(s.keptInt(o), nil)
+	}
 	if b, ok := bools[o]; ok {
 		return put(socket.Bool(b.get(so)), nil)
 	}

@@ -184,6 +184,9 @@ func (s *Socket) Shutdown(how int) error {
 	default:
 		return unix.EINVAL
 	}
+	// As in Linux the direction counts as closed even where there is no
+	// connection.
+	s.shut.Or(bits)
 	if s.stream() {
 		switch tcp.EndpointState(s.ep.State()) {
 		case tcp.StateInitial, tcp.StateBound, tcp.StateError, tcp.StateClose, tcp.StateTimeWait:
@@ -193,13 +196,16 @@ func (s *Socket) Shutdown(how int) error {
 	if err := s.ep.Shutdown(f); err != nil {
 		return errno(err)
 	}
-	s.shut.Or(bits)
 	s.queue.Notify(waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp)
 	return nil
 }
 
 // LocalAddr is getsockname(2).
 func (s *Socket) LocalAddr() ([]byte, error) {
+	if s.stream() && tcp.EndpointState(s.ep.State()) == tcp.StateInitial {
+		// The endpoint may still hold what a failed bind asked for.
+		return s.encode(tcpip.FullAddress{}), nil
+	}
 	f, err := s.ep.GetLocalAddress()
 	if err != nil {
 		return nil, errno(err)
@@ -239,7 +245,17 @@ func (s *Socket) takeError() error {
 	if err := s.takePending(); err != nil {
 		return err
 	}
-	return errno(s.ep.LastError())
+	return s.endpointError()
+}
+
+// endpointError takes the endpoint's error. One of TCP that ends the
+// connection is there twice.
+func (s *Socket) endpointError() error {
+	err := s.ep.LastError()
+	if err != nil && s.stream() {
+		s.ep.LastError()
+	}
+	return errno(err)
 }
 
 // hasError reports whether an error waits to be seen. It moves the endpoint's
@@ -248,7 +264,7 @@ func (s *Socket) hasError() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pending == nil {
-		s.pending = errno(s.ep.LastError())
+		s.pending = s.endpointError()
 	}
 	return s.pending != nil
 }
@@ -288,6 +304,9 @@ func (s *Socket) Readiness(mask waiter.EventMask) waiter.EventMask {
 		return s.ep.Readiness(mask) & mask & waiter.ReadableEvents
 	case tcp.StateInitial, tcp.StateBound:
 		m = waiter.EventHUp | waiter.WritableEvents
+		if s.shut.Load()&1 != 0 {
+			m |= waiter.ReadableEvents | waiter.EventRdHUp
+		}
 	case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
 		return 0
 	default:

@@ -207,8 +207,6 @@ func (s *Socket) Recv(_ socket.Caller, m *socket.Message, flags int) (int, error
 		return 0, unix.EINVAL
 	case flags&unix.MSG_OOB != 0:
 		return 0, unix.EOPNOTSUPP
-	case flags&unix.MSG_ERRQUEUE != 0:
-		return 0, unix.EAGAIN
 	}
 	sp := s.space
 	sp.mu.Lock()
@@ -224,7 +222,7 @@ func (s *Socket) Recv(_ socket.Caller, m *socket.Message, flags int) (int, error
 		sp.mu.Unlock()
 		return 0, nil
 	}
-	if len(s.in) == 0 {
+	if len(s.in) == 0 || s.err != nil && s.kind.Type != unix.SOCK_STREAM {
 		err := s.err
 		s.err = nil
 		if err == nil && s.shut&shutRead == 0 {

@@ -124,7 +124,7 @@ func (s *Socket) Ioctl(m vfs.UserMemory, req uint32, arg uintptr) (uintptr, erro
 		}
 		for _, t := range s.in {
 			n += len(t.left())
-			if s.kind.Type != unix.SOCK_STREAM {
+			if s.datagram() {
 				break
 			}
 		}

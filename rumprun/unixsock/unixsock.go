@@ -166,6 +166,12 @@ func (s *Socket) Bind(c socket.Caller, b []byte) error {
 	bound := s.bound
 	sp.mu.Unlock()
 	if bound {
+		if name != "" && name[0] != 0 {
+			// A name that is taken comes first.
+			if _, err := c.LookupPath(name); err == nil || err == unix.ECONNREFUSED {
+				return unix.EADDRINUSE
+			}
+		}
 		return unix.EINVAL
 	}
 	if name != "" && name[0] != 0 {
