@@ -18,6 +18,7 @@ import (
 type image struct {
 	manifest *manifest.Manifest
 	archives [][]byte
+	single   bool                     // behind the tender's own executable
 	netd     func() (*os.File, error) // opens the helper's executable
 }
 
@@ -40,7 +41,7 @@ func openImage() (*image, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read what is behind the tender's executable: %w", err)
 	}
-	im := &image{}
+	im := &image{single: true}
 	var archives []selfexe.Section
 	for _, s := range sections {
 		switch s.Kind {

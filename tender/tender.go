@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -53,6 +54,9 @@ func run(args, environ []string) (int, error) {
 		return statusTender, err
 	}
 	m := im.manifest
+	if im.single {
+		env = defaults(env, m.Guest.Env)
+	}
 	c := rumprun.Config{
 		Argv: append(append([]string{}, m.Guest.Entrypoint...), args...),
 		Env:  env, Dir: m.Guest.WorkingDir, Archives: im.archives,
@@ -147,6 +151,22 @@ func run(args, environ []string) (int, error) {
 		hypercall.ExitGroup(statusCannotRun)
 	}
 	panic("unreachable")
+}
+
+// defaults adds the image's variables that env lacks: an engine has done that
+// for an image in a container, nobody for a self-contained executable.
+func defaults(env, image []string) []string {
+	have := map[string]bool{}
+	for _, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		have[name] = true
+	}
+	for _, e := range image {
+		if name, _, _ := strings.Cut(e, "="); !have[name] && !strings.HasPrefix(name, "NABLA_") {
+			env = append(env, e)
+		}
+	}
+	return env
 }
 
 func groups() []uint32 {

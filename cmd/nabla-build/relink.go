@@ -125,6 +125,7 @@ func (a *app) runRelink(cmd *cobra.Command, source, dest string, push bool) erro
 	if err := to.Write(ctx, img, a.options(), ui.transfer(to.String())); err != nil {
 		return err
 	}
+	ui.done()
 	out := summary(dest, digest, r)
 	if a.json {
 		return a.printJSON(out)
@@ -185,6 +186,7 @@ func (a *app) runLink(cmd *cobra.Command, source, out string) error {
 	if err := oci.WriteFile(out, 0o777, func(f *os.File) error { return write(ctx, f) }); err != nil {
 		return fmt.Errorf("link %s: %w", out, err)
 	}
+	ui.done()
 	if fi, err := os.Stat(out); err == nil {
 		ui.line("%s: %s", out, size(fi.Size()))
 	}

@@ -21,6 +21,7 @@ type ui struct {
 	mu   sync.Mutex
 	w    io.Writer
 	bars *mpb.Progress
+	all  []*mpb.Bar
 	bar  *mpb.Bar // of the layer that is being relinked
 	at   int      // its number
 }
@@ -35,15 +36,27 @@ func (a *app) ui() *ui {
 	return u
 }
 
-// done draws the last state of the bars.
+// done draws the last state of the bars; those that did not come to their end
+// stay as they are.
 func (u *ui) done() {
 	if u.bars == nil {
 		return
 	}
-	if u.bar != nil && !u.bar.Completed() {
-		u.bar.Abort(false)
+	u.mu.Lock()
+	for _, b := range u.all {
+		b.Abort(false) // nothing happens to a bar that is complete
 	}
+	u.mu.Unlock()
 	u.bars.Wait()
+	u.bars = nil // what is said now follows the bars
+}
+
+// add keeps a bar for done.
+func (u *ui) add(b *mpb.Bar) *mpb.Bar {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.all = append(u.all, b)
+	return b
 }
 
 // line prints a line, above the bars if there are any.
@@ -73,9 +86,9 @@ func (u *ui) layer(e image.Event) {
 	}
 	if u.bar == nil || u.at != e.Layer {
 		u.at = e.Layer
-		u.bar = u.bars.New(0, mpb.SpinnerStyle(),
+		u.bar = u.add(u.bars.New(0, mpb.SpinnerStyle(),
 			mpb.PrependDecorators(decor.Name(fmt.Sprintf("relink layer %d/%d ", e.Layer, e.Layers)), decor.CurrentKibiByte("% .1f")),
-			mpb.AppendDecorators(decor.AverageSpeed(decor.SizeB1024(0), "% .1f")))
+			mpb.AppendDecorators(decor.AverageSpeed(decor.SizeB1024(0), "% .1f"))))
 	}
 	u.bar.SetCurrent(e.Read)
 	if e.Done {
@@ -91,9 +104,9 @@ func (u *ui) transfer(name string) oci.Progress {
 	var bar *mpb.Bar
 	return func(done, total int64) {
 		if bar == nil {
-			bar = u.bars.AddBar(total,
+			bar = u.add(u.bars.AddBar(total,
 				mpb.PrependDecorators(decor.Name("write "+name+" "), decor.CountersKibiByte("% .1f / % .1f")),
-				mpb.AppendDecorators(decor.Percentage()))
+				mpb.AppendDecorators(decor.Percentage())))
 		}
 		bar.SetTotal(total, false)
 		bar.SetCurrent(done)
