@@ -314,6 +314,9 @@ func (s *Socket) SetOption(_ socket.Caller, level, name int, v []byte) error {
 			return unix.EINVAL
 		}
 		n = max(n, 0)
+		if s.stream() {
+			n &^= 3 // TCP's own: explicit congestion notification
+		}
 		s.keep(o, n)
 		return errno(s.ep.SetSockOptInt(tcpip.IPv6TrafficClassOption, n))
 	case option{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF}:
