@@ -9,6 +9,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"github.com/nabla-build/nabla-build/rumprun/inet"
+	"github.com/nabla-build/nabla-build/rumprun/netlink"
 	"github.com/nabla-build/nabla-build/rumprun/socket"
 	"github.com/nabla-build/nabla-build/rumprun/unixsock"
 	"github.com/nabla-build/nabla-build/rumprun/vfs"
@@ -18,6 +19,7 @@ import (
 type network struct {
 	inet *inet.Stack
 	unix *unixsock.Space
+	link *netlink.Space
 }
 
 // bootNetwork makes the network stack that the configuration describes.
@@ -30,7 +32,11 @@ func (k *Kernel) bootNetwork() error {
 	if err != nil {
 		return fmt.Errorf("make the network stack: %w", err)
 	}
-	k.net = network{inet: s, unix: unixsock.New(k.events.NextIno, s.InterfaceIoctl)}
+	k.net = network{
+		inet: s,
+		unix: unixsock.New(k.events.NextIno, s.InterfaceIoctl),
+		link: netlink.New(s, k.events.NextIno),
+	}
 	return nil
 }
 

@@ -14,7 +14,7 @@ import (
 
 // socketCalls make sockets and connections.
 var socketCalls = []Call{
-	{unix.SYS_SOCKET, "socket", sysSocket, Partial, "AF_INET, AF_INET6 and AF_UNIX; others are EAFNOSUPPORT"},
+	{unix.SYS_SOCKET, "socket", sysSocket, Partial, "AF_INET, AF_INET6, AF_UNIX and AF_NETLINK (NETLINK_ROUTE, reading); others are EAFNOSUPPORT"},
 	{unix.SYS_SOCKETPAIR, "socketpair", sysSocketpair, Full, ""},
 	{unix.SYS_BIND, "bind", sysBind, Full, ""},
 	{unix.SYS_LISTEN, "listen", sysListen, Full, ""},
@@ -67,6 +67,8 @@ func sysSocket(t *Task, a Args) (uintptr, error) {
 		f, err = t.k.net.inet.NewSocket(family, typ&sockTypeMask, protocol, flags, t.p.uid() == 0)
 	case unix.AF_UNIX:
 		f, err = t.k.net.unix.NewSocket(t.Credentials(), typ&sockTypeMask, protocol, flags)
+	case unix.AF_NETLINK:
+		f, err = t.k.net.link.NewSocket(typ&sockTypeMask, protocol, flags)
 	default:
 		err = unix.EAFNOSUPPORT
 	}
