@@ -58,7 +58,7 @@ func run() error {
 
 	head("Host system calls after lockdown, counted from outside by strace")
 	log := filepath.Join("build", "demo", "strace")
-	if _, _, _, err := serve([]string{"strace", "-f", "-o", log}); err != nil {
+	if _, _, _, err := serve([]string{"strace", "-D", "-f", "-o", log}); err != nil {
 		return err
 	}
 	f, err := os.Open(log)
@@ -106,6 +106,7 @@ func serve(prefix []string) (page string, took time.Duration, status int, err er
 	cmd := exec.Command(argv[0], argv[1:]...)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.WaitDelay = 2 * time.Second
 	begin := time.Now()
 	if err := cmd.Start(); err != nil {
 		return "", 0, 0, err

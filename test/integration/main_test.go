@@ -95,6 +95,7 @@ func start(t testing.TB, base string, cmd *exec.Cmd) *service {
 		return buf.Write(p)
 	})
 	cmd.Stdout, cmd.Stderr = w, w
+	cmd.WaitDelay = 2 * time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
