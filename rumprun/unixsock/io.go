@@ -239,19 +239,12 @@ func (s *Socket) Recv(_ socket.Caller, m *socket.Message, flags int) (int, error
 	if m.WantControl && s.passcred {
 		m.Control = socket.AppendControl(nil, unix.SOL_SOCKET, unix.SCM_CREDENTIALS, first.cred.AppendTo(nil))
 	}
-	m.Files = first.files
-	if peek {
-		for _, f := range m.Files {
-			f.IncRef()
-		}
-	} else {
-		first.files = nil
-	}
 	var n int
 	wake := make([]*Socket, 0, 4)
 	if s.kind.Type == unix.SOCK_STREAM {
 		n = s.takeStream(m, first, peek, &wake)
 	} else {
+		first.takeFiles(m, peek)
 		n = scatter(m.Data, first.left())
 		full := len(first.left())
 		if n < full {
@@ -259,9 +252,6 @@ func (s *Socket) Recv(_ socket.Caller, m *socket.Message, flags int) (int, error
 			if flags&unix.MSG_TRUNC != 0 {
 				n = full
 			}
-		}
-		if s.kind.Type == unix.SOCK_SEQPACKET {
-			m.Flags |= unix.MSG_EOR
 		}
 		if !peek {
 			first.off = len(first.buf)
@@ -279,18 +269,31 @@ func (s *Socket) Recv(_ socket.Caller, m *socket.Message, flags int) (int, error
 	return n, nil
 }
 
-// takeStream reads through the messages up to one with files or of another
-// sender's credentials. space.mu is held.
+// takeFiles hands the message's descriptions over, or further references to
+// them.
+func (t *message) takeFiles(m *socket.Message, peek bool) {
+	m.Files = t.files
+	if !peek {
+		t.files = nil
+		return
+	}
+	for _, f := range m.Files {
+		f.IncRef()
+	}
+}
+
+// takeStream reads through the messages, to the end of the first that has
+// files and not into one of other credentials. space.mu is held.
 func (s *Socket) takeStream(m *socket.Message, first *message, peek bool, wake *[]*Socket) int {
 	n := 0
 	data := m.Data
-	hadFiles := len(m.Files) > 0
 	i := 0
 	for len(data) > 0 && i < len(s.in) {
 		t := s.in[i]
-		if t != first && (len(t.files) > 0 || hadFiles || s.passcred && t.cred != first.cred) {
+		if len(m.Files) > 0 || s.passcred && t.cred != first.cred {
 			break
 		}
+		t.takeFiles(m, peek)
 		src := t.left()
 		k := 0
 		for len(data) > 0 && k < len(src) {
