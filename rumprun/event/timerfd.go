@@ -29,7 +29,8 @@ type Timerfd struct {
 	gen      int           // a firing of an older setting is void
 	next     time.Duration // of the clock; 0: disarmed
 	interval time.Duration
-	expired  bool
+	armed    bool   // next is to come
+	expired  bool   // next has passed and nobody has read since
 	ticks    uint64 // expirations not read yet, valid if expired
 }
 
@@ -52,7 +53,7 @@ func (t *Timerfd) Set(value, interval time.Duration, absolute bool) (oldLeft, ol
 		t.timer.Stop()
 	}
 	t.gen++
-	t.expired, t.ticks, t.next, t.interval = false, 0, 0, interval
+	t.armed, t.expired, t.ticks, t.next, t.interval = false, false, 0, 0, interval
 	if value > 0 {
 		if !absolute {
 			if now := t.now(); value > 1<<63-1-now {
@@ -69,6 +70,7 @@ func (t *Timerfd) Set(value, interval time.Duration, absolute bool) (oldLeft, ol
 
 func (t *Timerfd) armLocked() {
 	gen := t.gen
+	t.armed = true
 	t.timer = time.AfterFunc(max(0, t.next-t.now()), func() { t.fire(gen) })
 }
 
@@ -78,10 +80,24 @@ func (t *Timerfd) fire(gen int) {
 		t.mu.Unlock()
 		return
 	}
-	t.expired = true
-	t.ticks++
+	t.expireLocked()
 	t.mu.Unlock()
 	t.queue.Notify(waiter.ReadableEvents)
+}
+
+func (t *Timerfd) expireLocked() {
+	if t.armed {
+		t.armed, t.expired = false, true
+		t.ticks++
+	}
+}
+
+// lookLocked lets the timer expire if its time has come: whoever looks must
+// not depend on whether the Go timer's goroutine has had its turn.
+func (t *Timerfd) lookLocked() {
+	if t.armed && t.now() >= t.next {
+		t.expireLocked()
+	}
 }
 
 // Left is timerfd_gettime(2): the time until the next expiration and the
@@ -96,6 +112,7 @@ func (t *Timerfd) leftLocked() (time.Duration, time.Duration) {
 	if t.next == 0 {
 		return 0, t.interval
 	}
+	t.lookLocked()
 	t.forwardLocked()
 	left := t.next - t.now()
 	if left <= 0 && t.interval == 0 {
@@ -127,6 +144,7 @@ func (t *Timerfd) Read(b []byte) (int, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.lookLocked()
 	if t.ticks == 0 {
 		return 0, unix.EAGAIN
 	}
@@ -143,6 +161,7 @@ func (t *Timerfd) Clock() int32 { return t.clock }
 func (t *Timerfd) Readiness(mask waiter.EventMask) waiter.EventMask {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.lookLocked()
 	if t.ticks > 0 {
 		return mask & waiter.EventIn
 	}
