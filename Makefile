@@ -5,7 +5,7 @@ GO ?= go
 VERSION ?= $(shell git describe --tags --always 2>/dev/null || echo unknown)
 export CGO_ENABLED = 0
 
-RUNTIME := $(shell find goruntime cmd/nabla cmd/nabla-go rumprun tender archive manifest selfexe -name '*.go' -o -name '*.s' -o -name '*.h' -o -name '*.txt' 2>/dev/null) go.mod
+RUNTIME := $(shell find goruntime cmd/nabla cmd/nabla-go link/x86 rumprun tender archive manifest selfexe -name '*.go' -o -name '*.s' -o -name '*.h' -o -name '*.txt' 2>/dev/null) go.mod
 ASSETS := release/assets
 
 .PHONY: all

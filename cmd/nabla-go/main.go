@@ -71,11 +71,7 @@ func run() error {
 	if err != nil {
 		cache = tmp
 	}
-	name := "overlay-" + version
-	if environment {
-		name += "-environment"
-	}
-	json, err := overlay.Generate(filepath.Join(cache, "nabla-build", name), overlay.Options{GoRoot: root, GoVersion: version, Environment: environment})
+	json, err := overlay.Generate(filepath.Join(cache, "nabla-build", "overlay-"+version), overlay.Options{GoRoot: root, GoVersion: version, Environment: environment})
 	if err != nil {
 		return err
 	}

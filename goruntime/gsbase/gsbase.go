@@ -4,8 +4,8 @@
 //
 // Go on linux/amd64 (no cgo) addresses g as -8(%fs) and sets the fs base to
 // &m.tls[1] (runtime.settls, and CLONE_SETTLS for further threads). After the
-// rewrite it is -8(%gs); gs points at &m.tls[1], and the words 0(%gs) and
-// 8(%gs), m.tls[1] and m.tls[2], are free for the crossing.
+// rewrite it is -8(%gs); gs points at &m.tls[1], and the words 0(%gs) to
+// 32(%gs), m.tls[1] to m.tls[5], are free for the crossing.
 package gsbase
 
 import (
@@ -14,7 +14,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"golang.org/x/arch/x86/x86asm"
+	"github.com/nabla-build/nabla-build/link/x86"
 )
 
 // Result counts what was rewritten.
@@ -23,8 +23,9 @@ type Result struct {
 }
 
 // Rewrite edits the program in place. It decodes every function from its
-// symbol, and fails if any byte sequence that could address g through fs is not
-// an instruction that it understood. The symbol fixup names a routine that the
+// symbol, and fails if one has bytes that are no instruction, if an instruction
+// addresses anything else through fs, or if an access to g lies in no function;
+// b is then partly rewritten and must not be used. The symbol fixup names a routine that the
 // child path of runtime.clone calls with R8 = &m.tls[1] instead of gettid(2):
 // it must set the gs base and answer the thread number.
 func Rewrite(b []byte, fixup string) (Result, error) {
@@ -51,14 +52,17 @@ func Rewrite(b []byte, fixup string) (Result, error) {
 		fn := code[s.Value-text.Addr:][:s.Size]
 		found[s.Name], addr[s.Name] = fn, s.Value
 		for off := 0; off < len(fn); {
-			in, err := x86asm.Decode(fn[off:], 64)
-			n := in.Len
-			if err != nil {
-				n = 1 // an instruction that the decoder lacks; none of them addresses g
+			in, ok := x86.Decode(fn[off:])
+			if !ok {
+				return r, fmt.Errorf("gs rewrite: %s+%#x: not an instruction: % x", s.Name, off, fn[off:min(off+15, len(fn))])
 			}
-			if p := gAccess(fn[off : off+n]); p >= 0 {
-				fn[off+p] = 0x65
+			n := int(in.Len)
+			switch {
+			case match(fn[off : off+n]):
+				fn[off] = 0x65
 				r.Accesses++
+			case usesFS(fn[off : off+n]):
+				return r, fmt.Errorf("gs rewrite: %s+%#x: uses fs in a way that is not known: % x", s.Name, off, fn[off:off+n])
 			}
 			off += n
 		}
@@ -102,13 +106,19 @@ func find(m map[string][]byte, name string) []byte {
 	return m[name]
 }
 
-// gAccess returns where the fs prefix stands in an instruction that addresses
-// -8(%fs), or -1.
-func gAccess(in []byte) int {
-	if i := bytes.IndexByte(in, 0x64); i == 0 && match(in) {
-		return 0
+// usesFS reports whether the instruction in has a legacy prefix that selects fs
+// (SDM volume 2, 2.1.1).
+func usesFS(in []byte) bool {
+	for _, b := range in {
+		switch b {
+		case 0x64:
+			return true
+		case 0x26, 0x2e, 0x36, 0x3e, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3:
+		default:
+			return false
+		}
 	}
-	return -1
+	return false
 }
 
 // match reports whether b starts as fs:[disp32 = -8]: prefix, REX.W, opcode,

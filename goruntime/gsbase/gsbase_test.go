@@ -2,6 +2,7 @@ package gsbase
 
 import (
 	"bytes"
+	"debug/elf"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -88,5 +89,54 @@ func TestRefuses(t *testing.T) {
 	copy(c[i:], []byte{0x64, 0x4c, 0x8b, 0x34, 0x25, 0xf8, 0xff, 0xff, 0xff})
 	if _, err := Rewrite(c, fixup); err == nil || !strings.Contains(err.Error(), "lies in no function") {
 		t.Errorf("an access outside functions: got %v", err)
+	}
+}
+
+// patchMain puts code at the start of main.main of a copy of the program.
+func patchMain(t *testing.T, b, code []byte) []byte {
+	t.Helper()
+	c := bytes.Clone(b)
+	f, err := elf.NewFile(bytes.NewReader(c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	syms, err := f.Symbols()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := f.Section(".text")
+	for _, s := range syms {
+		if s.Name == "main.main" && s.Size >= uint64(len(code)) {
+			copy(c[text.Offset+s.Value-text.Addr:], code)
+			return c
+		}
+	}
+	t.Fatal("no main.main in the test program")
+	return nil
+}
+
+// TestRefusesUnknown: what is neither an access to g nor free of fs stops the
+// rewrite.
+func TestRefusesUnknown(t *testing.T) {
+	b := build(t, "")
+	for name, tt := range map[string]struct {
+		code []byte
+		want string
+	}{
+		"another word":     {[]byte{0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0}, "uses fs"},             // mov %fs:0,%rax
+		"half of g":        {[]byte{0x64, 0x8b, 0x04, 0x25, 0xf8, 0xff, 0xff, 0xff}, "uses fs"},       // mov %fs:-8,%eax
+		"second prefix":    {[]byte{0x66, 0x64, 0x8b, 0x04, 0x25, 0xf8, 0xff, 0xff, 0xff}, "uses fs"}, // mov %fs:-8,%ax
+		"through register": {[]byte{0x64, 0x48, 0x8b, 0x03}, "uses fs"},                               // mov %fs:(%rbx),%rax
+		"no instruction":   {[]byte{0x06}, "not an instruction"},                                      // push %es, not in 64-bit mode
+	} {
+		if _, err := Rewrite(patchMain(t, b, tt.code), fixup); err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "main.main") {
+			t.Errorf("%s: got %v, want an error that names main.main and says %q", name, err, tt.want)
+		}
+	}
+	// The bytes of an access to g within another instruction are left alone:
+	// there they are no access, and what is left is refused.
+	in := append([]byte{0x48, 0xb8}, 0x64, 0x48, 0x8b, 0x04, 0x25, 0xf8, 0xff, 0xff, 0xff) // movabs, then its last byte starts the next
+	if _, err := Rewrite(patchMain(t, b, in), fixup); err == nil {
+		t.Error("an access hidden in a constant: no error")
 	}
 }

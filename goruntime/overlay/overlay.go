@@ -6,11 +6,15 @@ package overlay
 
 import (
 	"bytes"
+	"crypto/sha256"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 //go:embed nabla_linux.go.txt
@@ -113,18 +117,51 @@ var added = map[string]*[]byte{
 	"netpoll_epoll.go": &netpollGo,
 }
 
-// Generate writes the edited files and overlay.json to dir, which is made, and
-// returns the path of overlay.json for `go build -overlay`. An *AnchorError
-// means that the Go version is not known.
+// Generate writes the edited files and overlay.json to a directory in dir that
+// is named for what they contain, and returns the path of overlay.json for `go
+// build -overlay`. The same input gives the same place, which Go's build cache
+// relies on; builds of other versions at the same time do not meet there. An
+// *AnchorError means that the Go version is not known.
 func Generate(dir string, o Options) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return "", err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
+		return "", fmt.Errorf("go runtime overlay: %w", err)
 	}
 	src := filepath.Join(o.GoRoot, "src", "runtime")
+	files, err := edited(src, o)
+	if err != nil {
+		return "", err
+	}
+	for f, text := range added {
+		files[f] = *text
+	}
+	sum := sha256.New()
+	fmt.Fprintf(sum, "%q", src)
+	for _, f := range slices.Sorted(maps.Keys(files)) {
+		fmt.Fprintf(sum, "%q%q", f, files[f])
+	}
+	dir = filepath.Join(dir, fmt.Sprintf("%x", sum.Sum(nil)[:8]))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("go runtime overlay: %w", err)
+	}
+	replace := map[string]string{}
+	for f, text := range files {
+		p := filepath.Join(dir, f)
+		if err := write(p, text); err != nil {
+			return "", err
+		}
+		replace[filepath.Join(src, f)] = p
+	}
+	j, err := json.MarshalIndent(map[string]any{"Replace": replace}, "", "\t")
+	if err != nil {
+		return "", fmt.Errorf("go runtime overlay: %w", err)
+	}
+	p := filepath.Join(dir, "overlay.json")
+	return p, write(p, j)
+}
+
+// edited reads the files of the runtime in src and makes the edits.
+func edited(src string, o Options) (map[string][]byte, error) {
 	all := map[string][]edit{}
 	for f, es := range edits {
 		all[f] = append(all[f], es...)
@@ -134,43 +171,42 @@ func Generate(dir string, o Options) (string, error) {
 			all[f] = append(all[f], es...)
 		}
 	}
-	replace := map[string]string{}
+	files := map[string][]byte{}
 	for f, es := range all {
 		text, err := os.ReadFile(filepath.Join(src, f))
 		if err != nil {
-			return "", fmt.Errorf("go runtime overlay: %w", err)
+			return nil, fmt.Errorf("go runtime overlay: %w", err)
 		}
 		for _, e := range es {
 			n := bytes.Count(text, []byte(e.old))
 			if n == 0 || n > 1 && !e.all {
-				return "", &AnchorError{File: f, Anchor: e.old, GoVersion: o.GoVersion, Found: n}
+				return nil, &AnchorError{File: f, Anchor: e.old, GoVersion: o.GoVersion, Found: n}
 			}
 			text = bytes.ReplaceAll(text, []byte(e.old), []byte(e.new))
 		}
-		if err := write(dir, f, text, src, replace); err != nil {
-			return "", err
-		}
+		files[f] = text
 	}
-	for f, text := range added {
-		if err := write(dir, f, *text, src, replace); err != nil {
-			return "", err
-		}
-	}
-	j, err := json.MarshalIndent(map[string]any{"Replace": replace}, "", "\t")
-	if err != nil {
-		return "", err
-	}
-	p := filepath.Join(dir, "overlay.json")
-	return p, os.WriteFile(p, j, 0o644)
+	return files, nil
 }
 
-func write(dir, name string, text []byte, src string, replace map[string]string) error {
-	p := filepath.Join(dir, name)
-	if old, err := os.ReadFile(p); err != nil || !bytes.Equal(old, text) {
-		if err := os.WriteFile(p, text, 0o644); err != nil {
-			return err
-		}
+// write makes the file at once, unless it is there already: another build may
+// be reading it.
+func write(p string, text []byte) error {
+	if old, err := os.ReadFile(p); err == nil && bytes.Equal(old, text) {
+		return nil
 	}
-	replace[filepath.Join(src, name)] = p
+	t, err := os.CreateTemp(filepath.Dir(p), ".new-*")
+	if err != nil {
+		return fmt.Errorf("go runtime overlay: %w", err)
+	}
+	_, err = t.Write(text)
+	err = errors.Join(err, t.Chmod(0o644), t.Close())
+	if err == nil {
+		err = os.Rename(t.Name(), p)
+	}
+	if err != nil {
+		os.Remove(t.Name())
+		return fmt.Errorf("go runtime overlay: %w", err)
+	}
 	return nil
 }

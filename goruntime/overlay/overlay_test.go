@@ -74,3 +74,65 @@ func TestMissingAnchor(t *testing.T) {
 		}
 	}
 }
+
+// TestAmbiguousAnchor has each anchor twice.
+func TestAmbiguousAnchor(t *testing.T) {
+	for file, es := range edits {
+		for _, e := range es {
+			if e.all {
+				continue
+			}
+			src := filepath.Join(t.TempDir(), "src", "runtime")
+			if err := os.MkdirAll(src, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			for f := range edits {
+				b, err := os.ReadFile(filepath.Join(goroot(t), "src", "runtime", f))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if f == file {
+					b = append(b, e.old...)
+				}
+				if err := os.WriteFile(filepath.Join(src, f), b, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := Generate(t.TempDir(), Options{GoRoot: filepath.Dir(filepath.Dir(src)), GoVersion: "go9.99", Environment: true})
+			var ae *AnchorError
+			if !errors.As(err, &ae) || ae.File != file || ae.Found != 2 {
+				t.Errorf("%s with %q twice: got %v, want an AnchorError that says so", file, e.old, err)
+			}
+		}
+	}
+}
+
+// TestPlace: one place for the same content, another for other content, and
+// nothing written where an anchor is missing.
+func TestPlace(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{GoRoot: goroot(t), GoVersion: runtime.Version()}
+	gen := func(o Options) string {
+		t.Helper()
+		p, err := Generate(dir, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	first := gen(o)
+	if second := gen(o); second != first {
+		t.Errorf("the same overlay at %s and at %s", first, second)
+	}
+	o.Environment = true
+	if other := gen(o); other == first {
+		t.Errorf("two overlays at %s", first)
+	}
+	empty := filepath.Join(t.TempDir(), "out")
+	if _, err := Generate(empty, Options{GoRoot: t.TempDir()}); err == nil {
+		t.Error("no sources: no error")
+	}
+	if _, err := os.Stat(empty); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a failed Generate has written to %s (%v)", empty, err)
+	}
+}

@@ -34,20 +34,22 @@ func fail(format string, a ...any) {
 	hypercall.ExitGroup(1)
 }
 
-// lockdown permits read, write, ppoll and exit_group from the gate and kills
-// for anything else.
+// lockdown permits read, write, ppoll (of at most 16 descriptors, as the tender
+// does) and exit_group from the gate and kills for anything else.
 func lockdown() error {
 	gate := hypercall.GateAddress()
 	prog := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: 8, Size: 4}, // instruction_pointer, low
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(gate), SkipFalse: 7},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(gate), SkipFalse: 9},
 		bpf.LoadAbsolute{Off: 12, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(gate >> 32), SkipFalse: 5},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(gate >> 32), SkipFalse: 7},
 		bpf.LoadAbsolute{Off: 0, Size: 4}, // nr
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SYS_READ, SkipTrue: 4},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SYS_WRITE, SkipTrue: 3},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SYS_PPOLL, SkipTrue: 2},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SYS_EXIT_GROUP, SkipTrue: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SYS_READ, SkipTrue: 6},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SYS_WRITE, SkipTrue: 5},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SYS_EXIT_GROUP, SkipTrue: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SYS_PPOLL, SkipFalse: 2},
+		bpf.LoadAbsolute{Off: 24, Size: 4}, // nfds
+		bpf.JumpIf{Cond: bpf.JumpLessOrEqual, Val: 16, SkipTrue: 1},
 		bpf.RetConstant{Val: unix.SECCOMP_RET_KILL_PROCESS},
 		bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW},
 	}
@@ -98,6 +100,15 @@ func main() {
 	if err != nil || len(ents) != 1 {
 		fail("%d host threads, want 1 (%v)", len(ents), err)
 	}
+	// A non-blocking descriptor in an os.File, as os.Stdin can be, joins Go's
+	// poller. The tender closes its number without telling Go.
+	var left [2]int
+	if err := unix.Pipe2(left[:], unix.O_NONBLOCK); err != nil {
+		fail("pipe: %v", err)
+	}
+	kept := os.NewFile(uintptr(left[0]), "left open")
+	defer runtime.KeepAlive(kept)
+	unix.Close(left[0])
 	if err := lockdown(); err != nil {
 		fail("lockdown: %v", err)
 	}
