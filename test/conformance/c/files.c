@@ -141,6 +141,7 @@ int main(void)
 	CALL(write(n, buf, 16));
 	CALL(write(full, buf, 16));
 	CALL(read(open("/dev/urandom", O_RDONLY), buf, 16));
+	memset(buf, 0, sizeof buf); // readlink ends with no NUL
 	CALL(getpid() == atoi((readlink("/proc/self", buf, sizeof buf), buf)));
 	TRUE(readlink("/proc/self/exe", buf, sizeof buf) > 0);
 	snprintf(buf, sizeof buf, "/proc/self/fd/%d", in);
