@@ -2,6 +2,7 @@ package rumprun
 
 import (
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,6 +17,9 @@ import (
 // process with its standard descriptors. It runs before lockdown and starts no
 // guest code. An error names what could not be set up.
 func Boot(cfg Config) (*Kernel, error) {
+	// The local time zone would be read from a file at its first use, which
+	// may come after lockdown.
+	time.Local = time.UTC
 	table, err := buildTable()
 	if err != nil {
 		return nil, err

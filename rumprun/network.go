@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"github.com/nabla-build/nabla-build/rumprun/inet"
@@ -22,8 +23,21 @@ type network struct {
 	link *netlink.Space
 }
 
+// stackLog takes netstack's log. Its own emitter would format the time, for
+// which Go reads /etc/localtime, and write to the host's standard error: host
+// calls that end the container after lockdown.
+type stackLog struct{ k *Kernel }
+
+// Emit implements log.Emitter.
+func (l stackLog) Emit(_ int, _ log.Level, _ time.Time, format string, v ...any) {
+	if l.k.cfg.Debug {
+		l.k.logf("nabla: network stack: "+format, v...)
+	}
+}
+
 // bootNetwork makes the network stack that the configuration describes.
 func (k *Kernel) bootNetwork() error {
+	log.SetTarget(stackLog{k})
 	cfg := inet.Config{Routes: k.cfg.Routes, Random: k.files.entropy, NextIno: k.events.NextIno}
 	for _, n := range k.cfg.NICs {
 		cfg.NICs = append(cfg.NICs, inet.NIC{Name: n.Name, Link: n.Link, Addresses: n.Addresses})

@@ -16,6 +16,10 @@ want ip iproute2
 want wrk wrk
 want setpriv util-linux
 want python3 python3
+want busybox busybox-static
+want musl-gcc musl-tools
+want objdump binutils
+[ -e /usr/bin/python3.11 ] || need="$need python3.11"
 [ -z "$need" ] && exit 0
 if [ "$(id -u)" != 0 ]; then
 	echo "these Debian packages are missing:$need" >&2
