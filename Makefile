@@ -1,5 +1,5 @@
 # Two commands: make demo, make test. `make` alone builds bin/nabla-build.
-# docs/building.md lists every target.
+# make stress, make million and make relink-bench are the long forms of tests.
 
 GO ?= go
 VERSION ?= $(shell git describe --tags --always 2>/dev/null || echo unknown)
