@@ -205,7 +205,7 @@ func (b *both) call(nr uintptr, args ...any) outcome {
 	if len(name) > 200 {
 		name = name[:200]
 	}
-	hn, _, herr := unix.RawSyscall6(nr, a[0][0], a[0][1], a[0][2], a[0][3], a[0][4], a[0][5])
+	hn, herr := hostCall(nr, a[0])
 	gn, err := b.task.k.table[nr].Handler(b.task, a[1])
 	var gerr unix.Errno
 	if err != nil {
@@ -621,4 +621,19 @@ func TestGetdentsAgainstKernel(t *testing.T) {
 			}
 		}
 	}
+}
+
+// hostCall makes a call on the host with every signal blocked: the Go runtime's
+// own (SIGURG, to preempt) cut long transfers short.
+func hostCall(nr uintptr, a Args) (uintptr, unix.Errno) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var old unix.Sigset_t
+	all := unix.Sigset_t{Val: [16]uint64{^uint64(0)}}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
+		panic(err)
+	}
+	defer unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
+	n, _, e := unix.RawSyscall6(nr, a[0], a[1], a[2], a[3], a[4], a[5])
+	return n, e
 }
