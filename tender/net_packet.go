@@ -138,7 +138,9 @@ func openPacket(s settings, why string) (*packetNetwork, error) {
 			return fail(err)
 		}
 		for i := range t.addrs {
-			if err := netlink.AddrDel(l, &t.addrs[i]); err != nil {
+			// The kernel drops an address's secondaries with it (ip-sysctl,
+			// promote_secondaries), so one may be gone already.
+			if err := netlink.AddrDel(l, &t.addrs[i]); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
 				return fail(fmt.Errorf("take over %s of %s: %w", t.addrs[i].IPNet, t.name, err))
 			}
 		}
