@@ -1,8 +1,8 @@
 package tender
 
 import (
-	"encoding/binary"
 	"fmt"
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +16,7 @@ import (
 type signalSource struct {
 	fd  *hypercall.FD
 	out chan int
+	pid uint32 // the process's own
 }
 
 // openSignals blocks every signal but those that report faults or ticks and
@@ -41,7 +42,7 @@ func openSignals() (*signalSource, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &signalSource{fd: fd, out: make(chan int)}, nil
+	return &signalSource{fd: fd, out: make(chan int), pid: uint32(os.Getpid())}, nil
 }
 
 func (s *signalSource) rules() []policy.Rule {
@@ -63,9 +64,17 @@ func (s *signalSource) run(ignore func(signo int) bool) {
 			return
 		}
 		for b := buf[:n]; len(b) >= size; b = b[size:] {
-			if signo := int(binary.LittleEndian.Uint32(b)); !ignore(signo) {
+			info := (*unix.SignalfdSiginfo)(unsafe.Pointer(&b[0]))
+			if signo := int(info.Signo); !s.ownPipe(info) && !ignore(signo) {
 				s.out <- signo
 			}
 		}
 	}
+}
+
+// ownPipe reports that a signal is the SIGPIPE of a write of our own, which
+// the kernel sends in our own name: the library OS gives the guest's thread its
+// own for the same EPIPE. One that another process sends is the guest's.
+func (s *signalSource) ownPipe(info *unix.SignalfdSiginfo) bool {
+	return unix.Signal(info.Signo) == unix.SIGPIPE && info.Pid == s.pid
 }
