@@ -129,7 +129,11 @@ func extract(s selfexe.Section) (*os.File, error) {
 		return nil, err
 	}
 	defer exe.Close()
-	fd, err := unix.MemfdCreate("nabla-netd", unix.MFD_CLOEXEC)
+	// MFD_EXEC is needed where vm.memfd_noexec is 1, and unknown before Linux 6.3.
+	fd, err := unix.MemfdCreate("nabla-netd", unix.MFD_CLOEXEC|unix.MFD_EXEC)
+	if err == unix.EINVAL {
+		fd, err = unix.MemfdCreate("nabla-netd", unix.MFD_CLOEXEC)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("make a file in memory: %w", err)
 	}
