@@ -8,6 +8,8 @@ import (
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
 	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -38,6 +40,9 @@ const (
 	vnetHeader     = 10 // struct virtio_net_hdr without num_buffers
 	queueLength    = 4096
 	maxFrame       = 65536 + ethernetHeader + vnetHeader
+
+	vnetNeedsChecksum = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM: still to be computed
+	vnetDataValid     = 2 // VIRTIO_NET_HDR_F_DATA_VALID: checked
 )
 
 // newLink makes the link over fd. vnet says that a virtio_net_hdr stands before
@@ -51,8 +56,9 @@ func newLink(fd int, mtu uint32, mac tcpip.LinkAddress, vnet bool) (*link, error
 	l.queue = channel.New(queueLength, mtu, mac)
 	if vnet {
 		l.vnet = vnetHeader
-		// The kernel hands over packets whose checksum it has checked, or that
-		// never left this host and have none.
+		// The frame's virtio_net_hdr says whether the kernel knows the transport
+		// checksum to be right, or the packet never left this host and has none.
+		// receive checks those of which it says neither.
 		l.queue.LinkEPCapabilities |= stack.CapabilityRXChecksumOffload
 	}
 	l.queue.AddNotify(l)
@@ -99,12 +105,55 @@ func (l *link) receive() {
 		if n < l.vnet+ethernetHeader {
 			continue
 		}
+		if l.vnet > 0 && buf[0]&(vnetNeedsChecksum|vnetDataValid) == 0 && !transportChecksumValid(buf[l.vnet:n]) {
+			continue
+		}
 		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(buf[l.vnet:n])})
 		// The Ethernet endpoint above the queue reads the header and finds the
 		// protocol in it.
 		l.queue.InjectInbound(0, pkt)
 		pkt.DecRef()
 	}
+}
+
+// transportChecksumValid checks the TCP or UDP checksum of an Ethernet frame.
+// It is true of all that carries none or where it cannot be told: other
+// protocols (netstack checks ICMP itself), fragments, IPv6 extension headers,
+// and malformed packets, which netstack refuses.
+func transportChecksumValid(frame []byte) bool {
+	b := frame[ethernetHeader:]
+	var proto tcpip.TransportProtocolNumber
+	var src, dst tcpip.Address
+	switch header.Ethernet(frame).Type() {
+	case header.IPv4ProtocolNumber:
+		h := header.IPv4(b)
+		if !h.IsValid(len(b)) || h.More() || h.FragmentOffset() != 0 {
+			return true
+		}
+		proto, src, dst, b = h.TransportProtocol(), h.SourceAddress(), h.DestinationAddress(), h.Payload()
+	case header.IPv6ProtocolNumber:
+		h := header.IPv6(b)
+		if !h.IsValid(len(b)) {
+			return true
+		}
+		proto, src, dst, b = h.TransportProtocol(), h.SourceAddress(), h.DestinationAddress(), h.Payload()
+	default:
+		return true
+	}
+	switch proto {
+	case header.TCPProtocolNumber:
+		if len(b) < header.TCPMinimumSize {
+			return true
+		}
+	case header.UDPProtocolNumber:
+		if len(b) < header.UDPMinimumSize || src.Len() == 4 && header.UDP(b).Checksum() == 0 {
+			return true // over IPv4, zero says that the sender made none (RFC 768)
+		}
+	default:
+		return true
+	}
+	sum := header.PseudoHeaderChecksum(proto, src, dst, uint16(len(b)))
+	return checksum.Checksum(b, sum) == 0xffff
 }
 
 // WriteNotify implements channel.Notification: netstack has queued frames.
