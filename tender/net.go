@@ -27,7 +27,7 @@ type network interface {
 }
 
 // openNetwork attaches the mode that was asked for, or the best that the
-// container's rights allow.
+// container's rights allow: the tap device that NABLA_TAP names, packet, user.
 func openNetwork(im *image, s settings) (network, error) {
 	switch mode := networkMode(im.manifest, s); mode {
 	case "none":
@@ -38,6 +38,9 @@ func openNetwork(im *image, s settings) (network, error) {
 		return openPacket(s, "asked for")
 	case "tap":
 		return openTap(s, "asked for")
+	}
+	if s.tap != "" {
+		return openTap(s, "NABLA_TAP names it")
 	}
 	if why := packetObstacle(); why != "" {
 		return openUser(im, s, why)
