@@ -183,6 +183,19 @@ func (f *FDTable) SetLimit(n int) {
 	f.mu.Unlock()
 }
 
+// Size is the number of slots, used or not, as Linux counts them: at least 64,
+// then the power of two that holds the highest descriptor ever in use
+// (alloc_fdtable in fs/file.c). select(2) does not look beyond it.
+func (f *FDTable) Size() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	size := 64
+	for size < len(f.ents) {
+		size *= 2
+	}
+	return size
+}
+
 // Open lists the descriptors in use, ascending (/proc/self/fd).
 func (f *FDTable) Open() []int {
 	f.mu.Lock()

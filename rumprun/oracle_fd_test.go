@@ -222,3 +222,37 @@ func TestLockWaits(t *testing.T) {
 		t.Fatal("the second lock was not woken by the close of the first")
 	}
 }
+
+// TestTableSize has the sizes of alloc_fdtable (fs/file.c): select(2) ignores
+// the descriptors beyond, even closed ones.
+func TestTableSize(t *testing.T) {
+	task, mem := newTestTask(t, Config{Dir: "/"})
+	selectOne := func(fd int) error {
+		var set [128]byte
+		set[fd/8] = 1 << (fd % 8)
+		if err := copyOut(task, mem, set); err != nil {
+			t.Fatal(err)
+		}
+		if err := copyOut(task, mem+256, [16]byte{}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := sysSelect(task, Args{uintptr(fd + 1), mem, 0, 0, mem + 256})
+		return err
+	}
+	if err := selectOne(200); err != nil {
+		t.Errorf("select of 200 with a new table: %v, want no error", err)
+	}
+	fd, err := task.eventfd(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sysDup2(task, Args{fd, 128}); err != nil {
+		t.Fatal(err)
+	}
+	if err := selectOne(200); err != unix.EBADF {
+		t.Errorf("select of 200 after 128 was in use: %v, want EBADF", err)
+	}
+	if n := task.p.fds.Size(); n != 256 {
+		t.Errorf("size %d after 128 was in use, want 256", n)
+	}
+}

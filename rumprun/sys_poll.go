@@ -166,10 +166,6 @@ func sysPpoll(t *Task, a Args) (uintptr, error) {
 	})
 }
 
-// maxSelect bounds the descriptors of select(2): beyond the table's limit none
-// is open.
-const maxSelect = 1 << 20
-
 // fdSet is an fd_set in guest memory; nil for a null pointer.
 type fdSet []uint64
 
@@ -199,7 +195,8 @@ func (t *Task) selectFDs(n int, addrs [3]uintptr, deadline time.Time, block bool
 	if n < 0 {
 		return 0, unix.EINVAL
 	}
-	n = min(n, maxSelect)
+	// BUGS in select(2): descriptors beyond the table are not looked at.
+	n = min(n, t.p.fds.Size())
 	var sets [3]fdSet
 	for i, addr := range addrs {
 		var err error

@@ -121,6 +121,9 @@ int main(void)
 	CALL(select(ef + 1, &r, 0, 0, &tv));
 	FD_ZERO(&r);
 	FD_SET(200, &r);
+	/* Linux looks no further than the table has slots: give it enough. */
+	dup2(1, 250);
+	close(250);
 	CALL(select(201, &r, 0, 0, &tv));
 	sigset_t m;
 	sigemptyset(&m);
