@@ -37,6 +37,17 @@ build/images/python: build/images/python-base.tar $(shell find images/python ima
 		-expose 8080 -entrypoint '["python3","/app/server.py"]' $@
 	touch $@
 
+# The daemons and programs that the BuildKit tests use, from the module proxy. A
+# module of their own: their replace directives and versions are theirs.
+TOOLS := $(addprefix build/tools/,buildkitd buildctl docker-buildx crane)
+.PHONY: tools
+tools: $(TOOLS)
+$(TOOLS) &: test/tools/go.mod test/tools/go.sum
+	mkdir -p build/tools
+	cd test/tools && $(GO) build -trimpath -buildvcs=false -ldflags '-s -w' -o ../../build/tools/ tool
+	mv build/tools/buildx build/tools/docker-buildx
+	touch $(TOOLS)
+
 .PHONY: packages
 packages:
 	test/packages.sh
