@@ -59,13 +59,20 @@ demo: packages
 
 .PHONY: test
 test: packages
-	$(MAKE) all build/images/python
+	$(MAKE) all tools build/images/python
 	# unsafeptr: guest memory is addressed by number, which is what it warns of.
 	$(GO) vet -unsafeptr=false ./... && $(GO) vet -unsafeptr=false -tags integration ./test/...
 	$(GO) test -v ./... >build/test.log 2>&1 || { grep -E '^(FAIL|panic)|--- FAIL|_test.go:' build/test.log | tail -100; exit 1; }
 	grep -E '^ok' build/test.log; echo "skipped:"; grep -B1 -e '--- SKIP' build/test.log || true
 	cd netd && $(GO) vet ./... && $(GO) test ./...
-	$(GO) test -tags integration -count=1 -timeout 20m ./test/...
+	$(GO) test -tags integration -count=1 -timeout 30m -short ./test/...
+
+# BuildKit's daemons with the frontend, and nabla-build build. make test runs it
+# with -short.
+.PHONY: test-buildkit
+test-buildkit: packages
+	$(MAKE) all tools build/images/python
+	$(GO) test -tags integration -count=1 -timeout 40m -v ./test/buildkit
 
 # The Go runtime behind the gate: 100 runs, half of them with the collector's own
 # checks on.

@@ -14,6 +14,7 @@ want dockerd docker.io
 want iptables iptables
 want ip iproute2
 want wrk wrk
+want skopeo skopeo
 want setpriv util-linux
 want python3 python3
 want busybox busybox-static

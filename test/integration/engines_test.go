@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
+	"github.com/nabla-build/nabla-build/test/daemons"
 	"github.com/nabla-build/nabla-build/test/nablatest"
 )
 
@@ -139,54 +139,19 @@ type engine struct{ socket string }
 
 func startEngine(t *testing.T) *engine {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "nabla-docker")
+	e, err := daemons.StartEngine()
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &engine{socket: "unix://" + filepath.Join(dir, "docker.sock")}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("dockerd", "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
-		"-H", e.socket, "--pidfile", filepath.Join(dir, "pid"))
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("dockerd (Debian package docker.io): %v", err)
-	}
-	done := make(chan struct{})
-	go func() { cmd.Wait(); close(done) }()
 	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-done:
-		case <-time.After(20 * time.Second):
-			cmd.Process.Kill()
-			<-done
-		}
-		log.Close()
 		if t.Failed() {
-			b, _ := os.ReadFile(log.Name())
-			t.Logf("dockerd:\n%s", b[max(0, len(b)-4000):])
+			t.Logf("dockerd:\n%s", e.Log())
 		}
-		os.RemoveAll(dir)
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
 	})
-	deadline := time.Now().Add(60 * time.Second)
-	for {
-		if exec.Command("docker", "-H", e.socket, "version").Run() == nil {
-			return e
-		}
-		select {
-		case <-done:
-			b, _ := os.ReadFile(log.Name())
-			t.Fatalf("dockerd ended:\n%s", b)
-		default:
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("dockerd did not come up within a minute")
-		}
-		time.Sleep(200 * time.Millisecond)
-	}
+	return &engine{socket: e.Socket}
 }
 
 func (e *engine) docker(t testing.TB, args ...string) nablatest.Result {
