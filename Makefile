@@ -2,6 +2,8 @@
 # make stress, make million and make relink-bench are the long forms of tests.
 
 GO ?= go
+# The frontend image that nabla-build build uses if it is told no other.
+FRONTEND_IMAGE ?=
 VERSION ?= $(shell git describe --tags --always 2>/dev/null || echo unknown)
 export CGO_ENABLED = 0
 
@@ -25,7 +27,7 @@ $(ASSETS)/nabla-netd: build/nabla-netd
 	cp $< $@
 
 bin/nabla-build: $(ASSETS)/nabla $(ASSETS)/nabla-netd $(shell find . -name '*.go' -not -path './test/*') go.mod
-	$(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X github.com/nabla-build/nabla-build/release.Version=$(VERSION)' -o $@ ./cmd/nabla-build
+	$(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X github.com/nabla-build/nabla-build/release.Version=$(VERSION) -X github.com/nabla-build/nabla-build/release.Frontend=$(FRONTEND_IMAGE)' -o $@ ./cmd/nabla-build
 
 # The Python sample as an ordinary OCI image.
 build/images/python-base.tar: images/mkbase.sh
@@ -39,7 +41,7 @@ build/images/python: build/images/python-base.tar $(shell find images/python ima
 
 # The daemons and programs that the BuildKit tests use, from the module proxy. A
 # module of their own: their replace directives and versions are theirs.
-TOOLS := $(addprefix build/tools/,buildkitd buildctl docker-buildx crane)
+TOOLS := $(addprefix build/tools/,buildkitd buildctl docker-buildx dockerfile-frontend crane)
 .PHONY: tools
 tools: $(TOOLS)
 $(TOOLS) &: test/tools/go.mod test/tools/go.sum

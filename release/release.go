@@ -15,6 +15,10 @@ import (
 // without make.
 var Version = "unknown"
 
+// Frontend is the name of the release's BuildKit frontend image, set by the
+// linker (-X); empty where the build named none.
+var Frontend string
+
 //go:embed all:assets
 var assets embed.FS
 

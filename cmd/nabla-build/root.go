@@ -65,7 +65,7 @@ func root(stdout, stderr io.Writer) *cobra.Command {
 	p := c.PersistentFlags()
 	p.BoolVarP(&a.quiet, "quiet", "q", false, "print errors only")
 	p.BoolVar(&a.insecure, "insecure", false, "permit plain HTTP for registries (on loopback it always is)")
-	c.AddCommand(a.relinkCommand(), a.pushCommand(), a.linkCommand(), a.runCommand(), a.inspectCommand(), a.verifyCommand(), a.versionCommand())
+	c.AddCommand(a.buildCommand(), a.relinkCommand(), a.pushCommand(), a.linkCommand(), a.runCommand(), a.inspectCommand(), a.verifyCommand(), a.versionCommand())
 	return c
 }
 
