@@ -33,7 +33,6 @@ import (
 type Terminal struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
-	Progress       string // auto, plain, tty, rawjson or quiet
 }
 
 // Result is what the daemon said of a build that succeeded.
@@ -44,8 +43,21 @@ type Result struct {
 	Kept         bool           // nothing was written: the result is in the build cache only
 }
 
-// solveOpt turns options into the request.
-func (d *Daemon) solveOpt(o *Options, term Terminal) (*client.SolveOpt, func(), error) {
+// Check tells mistakes in the options that need no daemon to be seen.
+func (o *Options) Check() error {
+	able := &Daemon{attests: true}
+	if _, err := o.outputs(able, io.Discard); err != nil {
+		return err
+	}
+	if _, err := progressui.NewDisplay(io.Discard, progressui.DisplayMode(o.Progress)); err != nil && o.Progress != string(progressui.TtyMode) {
+		return usagef("--progress: %w", err)
+	}
+	_, err := able.request(o)
+	return err
+}
+
+// request turns options into a request without the build's inputs and secrets.
+func (d *Daemon) request(o *Options) (*client.SolveOpt, error) {
 	attrs := map[string]string{"source": o.Frontend}
 	so := &client.SolveOpt{
 		Frontend: "gateway.v0", FrontendAttrs: attrs, Ref: identity.NewID(),
@@ -60,11 +72,11 @@ func (d *Daemon) solveOpt(o *Options, term Terminal) (*client.SolveOpt, func(), 
 		{"label:", "label", o.Labels, false},
 	} {
 		if err := pairs(attrs, p.prefix, p.flag, p.in, p.environ); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	if v, ok := attrs["build-arg:BUILDKIT_SYNTAX"]; ok {
-		return nil, nil, usagef("--build-arg BUILDKIT_SYNTAX=%s: the frontend is given with --frontend here", v)
+		return nil, usagef("--build-arg BUILDKIT_SYNTAX=%s: the frontend is given with --frontend here", v)
 	}
 	if o.Target != "" {
 		attrs["target"] = o.Target
@@ -80,7 +92,7 @@ func (d *Daemon) solveOpt(o *Options, term Terminal) (*client.SolveOpt, func(), 
 				name, ip, ok = strings.Cut(h, ":")
 			}
 			if !ok || name == "" || ip == "" {
-				return nil, nil, usagef("--add-host %q: not NAME:ADDRESS", h)
+				return nil, usagef("--add-host %q: not NAME:ADDRESS", h)
 			}
 			hosts[i] = name + "=" + strings.Trim(ip, "[]")
 		}
@@ -99,55 +111,61 @@ func (d *Daemon) solveOpt(o *Options, term Terminal) (*client.SolveOpt, func(), 
 		attrs["attest:provenance"] = "mode=min,inline-only=true" // as docker buildx
 	}
 	if err := attestations(attrs, o.Attests); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if !d.attests {
 		for k := range attrs {
 			if strings.HasPrefix(k, "attest:") {
-				return nil, nil, fmt.Errorf("--attest: %s cannot write attestations; use BuildKit 0.11 or later with --builder", d.Name)
+				return nil, fmt.Errorf("--attest: %s cannot write attestations; use BuildKit 0.11 or later with --builder", d.Name)
 			}
 		}
 	}
 	if err := build.ValidateAllow(o.Allow); err != nil {
-		return nil, nil, usagef("--allow: %w", err)
+		return nil, usagef("--allow: %w", err)
 	}
 	var err error
 	if so.CacheImports, err = build.ParseImportCache(caches(o.CacheFrom)); err != nil {
-		return nil, nil, usagef("--cache-from: %w", err)
+		return nil, usagef("--cache-from: %w", err)
 	}
 	if so.CacheExports, err = build.ParseExportCache(caches(o.CacheTo)); err != nil {
-		return nil, nil, usagef("--cache-to: %w", err)
+		return nil, usagef("--cache-to: %w", err)
 	}
+	return so, nil
+}
+
+// session adds what the daemon may ask the client for during the build. The
+// function that it returns removes temporary files.
+func (o *Options) session(so *client.SolveOpt, term Terminal) (func(), error) {
 	so.Session = []session.Attachable{authprovider.NewDockerAuthProvider(authprovider.DockerAuthProviderConfig{
 		AuthConfigProvider: authprovider.LoadAuthConfig(config.LoadDefaultConfigFile(term.Stderr)),
 	})}
 	if len(o.Secrets) > 0 {
 		p, err := build.ParseSecret(o.Secrets)
 		if err != nil {
-			return nil, nil, usagef("--secret: %w", err)
+			return nil, usagef("--secret: %w", err)
 		}
 		so.Session = append(so.Session, p)
 	}
 	if len(o.SSH) > 0 {
 		c, err := build.ParseSSH(o.SSH)
 		if err != nil {
-			return nil, nil, usagef("--ssh: %w", err)
+			return nil, usagef("--ssh: %w", err)
 		}
 		p, err := sshprovider.NewSSHAgentProvider(c)
 		if err != nil {
-			return nil, nil, fmt.Errorf("--ssh: %w", err)
+			return nil, fmt.Errorf("--ssh: %w", err)
 		}
 		so.Session = append(so.Session, p)
 	}
 	if err := o.contexts(so); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	cleanup, err := o.inputs(so, term.Stdin)
 	if err != nil {
 		cleanup()
-		return nil, nil, err
+		return nil, err
 	}
-	return so, cleanup, nil
+	return cleanup, nil
 }
 
 // caches writes buildx's short form, a name alone, in full.
@@ -172,7 +190,7 @@ func (d *Daemon) Build(ctx context.Context, o Options, term Terminal) (*Result, 
 	if d.engine && !d.containerd && len(o.Platforms) > 1 {
 		return nil, fmt.Errorf("--platform: %s builds for one platform at a time", d.Name)
 	}
-	display, err := progressui.NewDisplay(term.Stderr, progressui.DisplayMode(term.Progress))
+	display, err := progressui.NewDisplay(term.Stderr, progressui.DisplayMode(o.Progress))
 	if err != nil {
 		return nil, usagef("--progress: %w", err)
 	}
@@ -180,7 +198,11 @@ func (d *Daemon) Build(ctx context.Context, o Options, term Terminal) (*Result, 
 	if err != nil {
 		return nil, err
 	}
-	so, cleanup, err := d.solveOpt(&o, term)
+	so, err := d.request(&o)
+	if err != nil {
+		return nil, err
+	}
+	cleanup, err := o.session(so, term)
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,8 @@ type Options struct {
 	Insecure                  bool // plain HTTP to the registry that is pushed to
 
 	MetadataFile, IIDFile string
+
+	Progress string // auto, plain, tty, rawjson or quiet
 }
 
 // A UsageError is an option that cannot be understood.

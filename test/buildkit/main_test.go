@@ -122,9 +122,14 @@ func buildctl(t testing.TB, args ...string) nablatest.Result {
 // theBuildx.
 func nablaBuild(t testing.TB, args ...string) nablatest.Result {
 	t.Helper()
+	return nablatest.Within(t, limit, nablaBuildCommand(t, args...))
+}
+
+func nablaBuildCommand(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
 	cmd := exec.Command(nablatest.Binary(t), args...)
 	cmd.Env = append(os.Environ(), theBuildx(t).Env()...)
-	return nablatest.Within(t, limit, cmd)
+	return cmd
 }
 
 // must fails the test if a command failed.
