@@ -26,6 +26,7 @@ type Reader struct {
 	b     []byte
 	sec   [numSections][]byte
 	index uint64
+	fetch func(off, n uint64) error // nil: all is there
 }
 
 // Open checks the trailer and the section table of the archive b; it reads
@@ -62,6 +63,37 @@ func Open(b []byte) (*Reader, error) {
 	}
 	return r, nil
 }
+
+// OpenPartial is Open for memory in which only the trailer and the index are
+// there yet. fetch is called, with a range of the archive, before contents of
+// files are used; it must bring them in, and may be called for the same range
+// again.
+func OpenPartial(b []byte, fetch func(off, n uint64) error) (*Reader, error) {
+	r, err := Open(b)
+	if err != nil {
+		return nil, err
+	}
+	r.fetch = fetch
+	return r, nil
+}
+
+// IndexRange says, by the trailer, where the index of an archive of the given
+// size lies: what OpenPartial needs beside the trailer. tail is the archive's
+// end, at least TrailerSize bytes.
+func IndexRange(tail []byte, size uint64) (off, n uint64, err error) {
+	if len(tail) < TrailerSize || string(tail[len(tail)-TrailerSize:][:8]) != trailerMagic {
+		return 0, 0, fmt.Errorf("open archive: no nabla archive trailer: %w", ErrCorrupt)
+	}
+	t := tail[len(tail)-TrailerSize:]
+	off, n = u64(t, trIndexOff), u64(t, trIndexLen)
+	if off > size || n > size-off {
+		return 0, 0, fmt.Errorf("open archive: no index at offset %d: %w", off, ErrCorrupt)
+	}
+	return off, n, nil
+}
+
+// TrailerSize is the size of what an archive ends with.
+const TrailerSize = trailerSize
 
 func u16(b []byte, at int) uint16 { return binary.LittleEndian.Uint16(b[at:]) }
 func u32(b []byte, at int) uint32 { return binary.LittleEndian.Uint32(b[at:]) }
@@ -325,6 +357,15 @@ func (n Node) LowerLink() (path string, ok bool) {
 // rewritten bytes, otherwise the original ones. It begins at a page of the
 // archive, is part of the Reader's memory and must not be changed.
 func (n Node) Data() ([]byte, error) {
+	b, err := n.content()
+	if err == nil && n.r.fetch != nil && len(b) > 0 {
+		err = n.r.fetch(n.field64(inDataOff), uint64(len(b)))
+	}
+	return b, err
+}
+
+// content is Data, of which nothing need be there yet.
+func (n Node) content() ([]byte, error) {
 	if !n.IsRegular() {
 		return nil, nil
 	}
@@ -343,7 +384,7 @@ func (n Node) Data() ([]byte, error) {
 // patch applied: what read(2) gives. It returns io.EOF at and beyond the end
 // with fewer bytes than len(p), as io.ReaderAt does.
 func (n Node) ReadAt(p []byte, off int64) (int, error) {
-	b, err := n.Data()
+	b, err := n.content()
 	if err != nil {
 		return 0, err
 	}
@@ -352,6 +393,11 @@ func (n Node) ReadAt(p []byte, off int64) (int, error) {
 	}
 	if off >= int64(len(b)) {
 		return 0, io.EOF
+	}
+	if n.r.fetch != nil {
+		if err := n.r.fetch(n.field64(inDataOff)+uint64(off), uint64(min(len(p), len(b[off:])))); err != nil {
+			return 0, err
+		}
 	}
 	c := copy(p, b[off:])
 	if pa := n.patch(); pa != nil {

@@ -223,7 +223,7 @@ func TestLayerLargeObject(t *testing.T) {
 	if err != nil {
 		t.Skipf("needs Debian's libc: %v", err)
 	}
-	large := append(bytes.Clone(b), make([]byte, maxHeap)...)
+	large := append(bytes.Clone(b), make([]byte, maxMemory)...)
 	dir := t.TempDir()
 	var out bytes.Buffer
 	rep, err := Layer(context.Background(), bytes.NewReader(tarOf(t, file("small", string(b)), file("large", string(large)))), &out, Options{TempDir: dir})

@@ -18,31 +18,34 @@ import (
 const (
 	// maxObject bounds the objects that are rewritten.
 	maxObject = 512 << 20
-	// maxHeap bounds the objects that are rewritten in ordinary memory; larger
-	// ones are kept in a temporary file.
-	maxHeap = 32 << 20
+	// maxMemory bounds the objects that are rewritten in memory; larger ones are
+	// kept in a temporary file.
+	maxMemory = 96 << 20
 )
 
 // spool is the memory in which an object is rewritten.
 type spool struct {
-	buf    []byte
-	mapped []byte
+	buf    []byte // of an object in memory: one mapping, so that no two are ever there
+	mapped []byte // of an object in a temporary file
 }
 
 // load reads size bytes. The result is valid until the next call.
 func (s *spool) load(r io.Reader, size int64, dir string) ([]byte, error) {
-	s.close()
-	if size <= maxHeap {
-		if int64(cap(s.buf)) < size {
-			s.buf = make([]byte, size, min(maxHeap, size+size/2))
+	s.drop()
+	if size <= maxMemory {
+		if s.buf == nil {
+			b, err := unix.Mmap(-1, 0, maxMemory, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+			if err != nil {
+				return nil, fmt.Errorf("memory for an object: %w", err)
+			}
+			s.buf = b
 		}
-		s.buf = s.buf[:size]
-		if _, err := io.ReadFull(r, s.buf); err != nil {
+		b := s.buf[:size]
+		if _, err := io.ReadFull(r, b); err != nil {
 			return nil, fmt.Errorf("read content: %w", err)
 		}
-		return s.buf, nil
+		return b, nil
 	}
-	s.buf = nil
 	f, err := os.CreateTemp(dir, "nabla-build-")
 	if err != nil {
 		return nil, fmt.Errorf("keep a large object while it is rewritten: %w", err)
@@ -119,10 +122,19 @@ func (s *spool) checksum(sum uint32, b []byte) uint32 {
 	return sum
 }
 
-func (s *spool) close() {
+// drop lets go of the object in a temporary file.
+func (s *spool) drop() {
 	if s.mapped != nil {
 		unix.Munmap(s.mapped)
 		s.mapped = nil
+	}
+}
+
+func (s *spool) close() {
+	s.drop()
+	if s.buf != nil {
+		unix.Munmap(s.buf)
+		s.buf = nil
 	}
 }
 
@@ -134,7 +146,7 @@ func (l *layer) object(a archive.Header, content io.Reader) error {
 	if err != nil {
 		return err
 	}
-	defer l.spool.close()
+	defer l.spool.drop()
 	if l.spool.mapped != nil || scan.Candidates(b) {
 		if err := l.rewrite(&a, b); err != nil {
 			return err

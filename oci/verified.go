@@ -93,6 +93,47 @@ func (l checkedLayer) Uncompressed() (io.ReadCloser, error) {
 	return out, nil
 }
 
+// Content is Uncompressed for a caller who compares the content with the diff ID
+// (Verify), which makes comparing the compressed bytes as well needless work.
+// That is done where reading fails, to say why.
+func Content(l v1.Layer) (io.ReadCloser, error) {
+	c, ok := l.(checkedLayer)
+	if !ok || !c.blobs {
+		return l.Uncompressed()
+	}
+	rc, err := checkedLayer{c.Layer, false}.Uncompressed()
+	if err != nil {
+		return nil, errors.Join(c.check(), err)
+	}
+	return &suspect{ReadCloser: rc, check: c.check}, nil
+}
+
+// check compares the compressed bytes with their digest.
+func (l checkedLayer) check() error {
+	rc, err := l.Compressed()
+	if err != nil {
+		return err
+	}
+	defer rc.Close()
+	_, err = io.Copy(io.Discard, rc)
+	return err
+}
+
+// suspect adds to an error of reading what check says.
+type suspect struct {
+	io.ReadCloser
+	check func() error
+}
+
+func (s *suspect) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if err != nil && err != io.EOF && s.check != nil {
+		err = errors.Join(s.check(), err)
+		s.check = nil
+	}
+	return n, err
+}
+
 // Verify returns a reader of rc that fails, at its end, where the content does
 // not have the SHA-256 digest d. Closing it closes rc.
 func Verify(rc io.ReadCloser, d v1.Hash) io.ReadCloser {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -96,20 +97,54 @@ func openContainerImage() (*image, error) {
 	return im, nil
 }
 
+// mapArchive maps the file, or the files one behind the other, of an archive.
 func mapArchive(a manifest.Archive) ([]byte, error) {
-	f, err := os.Open(a.Path)
+	if a.PartSize == 0 {
+		f, err := openPart(a.Path, a.Size)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return mapFile(f, 0, a.Size)
+	}
+	if a.Size != int64(int(a.Size)) {
+		return nil, unix.EINVAL
+	}
+	whole, err := unix.Mmap(-1, 0, int(a.Size), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	for i := range a.Parts() {
+		at := int64(i) * a.PartSize
+		n := min(a.PartSize, a.Size-at)
+		f, err := openPart(manifest.Part(a.Path, i), n)
+		if err != nil {
+			return nil, err
+		}
+		_, err = unix.MmapPtr(int(f.Fd()), 0, unsafe.Pointer(&whole[at]), uintptr(n), unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_FIXED)
+		f.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	return whole, nil
+}
+
+// openPart opens a file that must have the given size.
+func openPart(path string, size int64) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
 	fi, err := f.Stat()
+	if err == nil && (!fi.Mode().IsRegular() || fi.Size() != size) {
+		err = fmt.Errorf("%s has %d bytes, the manifest says %d: the image is damaged", path, fi.Size(), size)
+	}
 	if err != nil {
+		f.Close()
 		return nil, err
 	}
-	if !fi.Mode().IsRegular() || fi.Size() != a.Size {
-		return nil, fmt.Errorf("%d bytes, the manifest says %d: the image is damaged", fi.Size(), a.Size)
-	}
-	return mapFile(f, 0, a.Size)
+	return f, nil
 }
 
 // mapFile maps part of a file read-only. The pages are the page cache's own,

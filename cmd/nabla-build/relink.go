@@ -106,7 +106,7 @@ func (a *app) runRelink(cmd *cobra.Command, source, dest string, push bool) erro
 	defer s.Close()
 	ui := a.ui()
 	defer ui.done()
-	r, img, err := a.relink(ctx, cmd, source, s, ui)
+	r, img, err := a.relink(ctx, cmd, source, s, ui, false)
 	switch {
 	case errors.Is(err, image.ErrNabla) && push:
 	case errors.Is(err, image.ErrNabla):
@@ -170,7 +170,7 @@ func (a *app) runLink(cmd *cobra.Command, source, out string) error {
 	ui := a.ui()
 	defer ui.done()
 	var write func(context.Context, *os.File) error
-	r, img, err := a.relink(ctx, cmd, source, s, ui)
+	r, img, err := a.relink(ctx, cmd, source, s, ui, true)
 	switch {
 	case errors.Is(err, image.ErrNabla):
 		n, err := image.Open(img)

@@ -156,7 +156,7 @@ func (a *app) store() (*image.Store, error) {
 
 // relink opens a source and relinks it. For a nabla image the error is
 // image.ErrNabla, and the image is returned.
-func (a *app) relink(ctx context.Context, cmd *cobra.Command, source string, s *image.Store, ui *ui) (*image.Result, v1.Image, error) {
+func (a *app) relink(ctx context.Context, cmd *cobra.Command, source string, s *image.Store, ui *ui, archives bool) (*image.Result, v1.Image, error) {
 	ref, err := oci.Parse(source)
 	if err != nil {
 		return nil, nil, err
@@ -176,7 +176,7 @@ func (a *app) relink(ctx context.Context, cmd *cobra.Command, source string, s *
 	if err != nil {
 		return nil, nil, err
 	}
-	o := image.Options{Store: s, BaseName: ref.Name(), Configure: configure, Progress: ui.layer}
+	o := image.Options{Store: s, BaseName: ref.Name(), Configure: configure, Progress: ui.layer, Archives: archives}
 	if ref.Kind == oci.Registry || ref.Kind == oci.Layout {
 		d, err := src.Digest()
 		if err != nil {

@@ -172,7 +172,7 @@ func (a *app) prepare(cmd *cobra.Command, source string) (string, manifest.Guest
 	// The guest's variables are the process's, not the image's.
 	env := a.env
 	a.env = nil
-	r, img, err := a.relink(ctx, cmd, source, s, ui)
+	r, img, err := a.relink(ctx, cmd, source, s, ui, true)
 	a.env = env
 	var m *manifest.Manifest
 	var write func(context.Context, *os.File) error

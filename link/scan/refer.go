@@ -1,6 +1,7 @@
 package scan
 
 import (
+	"bytes"
 	"debug/elf"
 	"encoding/binary"
 )
@@ -11,11 +12,29 @@ import (
 // of the file that are such an address (jump tables, relocations and their
 // addends), and any symbol there forbid it.
 
-// filter is a small set of addresses that may hold more than was put in.
-type filter [1 << 10]uint64
+// filter is a small set of addresses that may hold more than was put in; the
+// zero value is empty.
+type filter struct {
+	lo, n uint64 // what was put in is in [lo, lo+n)
+	bits  [1 << 10]uint64
+}
 
-func (f *filter) add(a uint64)      { f[a>>6&(1<<10-1)] |= 1 << (a & 63) }
-func (f *filter) has(a uint64) bool { return f[a>>6&(1<<10-1)]&(1<<(a&63)) != 0 }
+func (f *filter) add(a uint64) {
+	switch {
+	case f.n == 0:
+		f.lo, f.n = a, 1
+	case a < f.lo:
+		f.lo, f.n = a, f.n+(f.lo-a)
+	case a-f.lo >= f.n:
+		f.n = a - f.lo + 1
+	}
+	f.bits[a>>6&(1<<10-1)] |= 1 << (a & 63)
+}
+
+// has needs no memory for what is out of range: most of what is asked for.
+func (f *filter) has(a uint64) bool {
+	return a-f.lo < f.n && f.bits[a>>6&(1<<10-1)]&(1<<(a&63)) != 0
+}
 
 // inner notes the syscall instructions whose address is taken, before windows
 // are chosen: code that compares an interrupted program counter with it (musl's
@@ -35,21 +54,29 @@ func (s *scanner) inner() {
 		return
 	}
 	taken := func(i int) { s.sites[i].Class, s.sites[i].Why = Slow, WhyTaken }
+	le := binary.LittleEndian
 	s.passes(func(b []byte, addr uint64) {
-		base := addr + 4
-		for p := 2; p+4 <= len(b); p++ {
-			v := binary.LittleEndian.Uint32(b[p:])
-			if a := uint64(v); s.f.Exec && flt.has(a) {
+		for p := 0; s.f.Exec && p+4 <= len(b); p++ {
+			if a := uint64(le.Uint32(b[p:])); flt.has(a) {
 				if i, ok := want[a]; ok && s.immediate(addr+uint64(p)) { // mov $a, reg; cmp $a, reg
 					taken(i)
 				}
 			}
-			a := base + uint64(p) + uint64(int64(int32(v)))
-			if !flt.has(a) {
+		}
+		for p := 0; p+6 <= len(b); p++ {
+			n := bytes.IndexByte(b[p:len(b)-5], 0x8d)
+			if n < 0 {
+				break
+			}
+			if p += n; b[p+1]&0xc7 != 5 {
 				continue
 			}
-			if i, ok := want[a]; ok && b[p-2] == 0x8d && b[p-1]&0xc7 == 5 && s.relative(addr+uint64(p)) { // lea a(%rip), reg
-				taken(i)
+			// lea a(%rip), reg
+			a := addr + uint64(p+6) + uint64(int64(int32(le.Uint32(b[p+2:]))))
+			if flt.has(a) {
+				if i, ok := want[a]; ok && s.relative(addr+uint64(p+2)) {
+					taken(i)
+				}
 			}
 		}
 	})
@@ -104,14 +131,19 @@ func (s *scanner) demote() {
 	}
 	le := binary.LittleEndian
 	s.passes(func(b []byte, addr uint64) {
-		base := addr + 4
-		for p := 0; p+4 <= len(b); p++ {
-			v := le.Uint32(b[p:])
-			if a := base + uint64(p) + uint64(int64(int32(v))); flt.has(a) && s.boundary(a, want) && s.relative(addr+uint64(p)) {
-				refer(a, WhyReferred)
+		// This loop is most of the work of a scan: it does little for each byte.
+		lo, n := flt.lo, flt.n
+		from := addr + 4 - lo
+		for p := range max(len(b)-3, 0) {
+			if d := from + uint64(p) + uint64(int64(int32(le.Uint32(b[p:])))); d < n {
+				if a := lo + d; flt.has(a) && s.boundary(a, want) && s.relative(addr+uint64(p)) {
+					refer(a, WhyReferred)
+				}
 			}
-			// Absolute addresses of 32 bits occur in code below 2 GiB.
-			if a := uint64(v); s.f.Exec && flt.has(a) && s.boundary(a, want) && s.immediate(addr+uint64(p)) {
+		}
+		// Absolute addresses of 32 bits occur in code below 2 GiB.
+		for p := 0; s.f.Exec && p+4 <= len(b); p++ {
+			if a := uint64(le.Uint32(b[p:])); flt.has(a) && s.boundary(a, want) && s.immediate(addr+uint64(p)) {
 				refer(a, WhyReferred)
 			}
 		}

@@ -22,6 +22,9 @@ func (r *Result) WriteExecutable(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	return writeExecutable(ctx, w, r.Manifest, rep, func(i int, f func(io.Reader) error) error {
+		if err := r.entries[i].unpack(ctx); err != nil {
+			return err
+		}
 		in, err := os.Open(r.entries[i].archive())
 		if err != nil {
 			return err
@@ -59,13 +62,13 @@ func writeExecutable(ctx context.Context, w io.Writer, m *manifest.Manifest, rep
 	single.Archives = append([]manifest.Archive(nil), m.Archives...)
 	for i := range single.Archives {
 		a := &single.Archives[i]
-		a.Offset = sw.Next()
+		a.Offset, a.PartSize = sw.Next(), 0
 		err := archive(i, func(content io.Reader) error {
-			h := sha256.New()
+			h, sum := digestOf(a.Digest)
 			if err := sw.Add(selfexe.Archive, io.TeeReader(content, h)); err != nil {
 				return err
 			}
-			if got := fmt.Sprintf("sha256:%x", h.Sum(nil)); got != a.Digest {
+			if got := sum(); got != a.Digest {
 				return fmt.Errorf("%s has the digest %s, the manifest says %s: the image is damaged", a.Path, got, a.Digest)
 			}
 			return nil

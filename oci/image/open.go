@@ -210,16 +210,32 @@ func (n *Nabla) archive(i int, f func(io.Reader) error) error {
 		}
 		return fmt.Errorf("%s is missing", want.Path)
 	}
-	found := false
-	err := walkLayer(n.Layers[i+1], func(h *tar.Header, content io.Reader) error {
-		if path.Clean("/"+h.Name) != want.Path || h.Typeflag != tar.TypeReg {
-			return nil
+	// The parts are one behind the other in the layer.
+	pr, pw := io.Pipe()
+	next := 0
+	go func() {
+		err := walkLayer(n.Layers[i+1], func(h *tar.Header, content io.Reader) error {
+			name := want.Path
+			if want.PartSize != 0 {
+				name = manifest.Part(want.Path, next)
+			}
+			if path.Clean("/"+h.Name) != name || h.Typeflag != tar.TypeReg || next == want.Parts() {
+				return nil
+			}
+			next++
+			_, err := io.Copy(pw, content)
+			return err
+		})
+		if err == nil && next < want.Parts() {
+			err = fmt.Errorf("%s is missing in its layer: %d of %d files are there", want.Path, next, want.Parts())
 		}
-		found = true
-		return f(content)
-	})
-	if err == nil && !found {
-		err = fmt.Errorf("%s is missing in its layer", want.Path)
+		pw.CloseWithError(err)
+	}()
+	err := f(pr)
+	// The layer is read to its end, where its digest is compared.
+	if _, e := io.Copy(io.Discard, pr); err == nil {
+		err = e
 	}
+	pr.Close()
 	return err
 }

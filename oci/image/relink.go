@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/nabla-build/nabla-build/archive"
 	"github.com/nabla-build/nabla-build/link"
 	"github.com/nabla-build/nabla-build/manifest"
 	"github.com/nabla-build/nabla-build/oci"
@@ -39,6 +40,10 @@ type Options struct {
 	Configure func(*v1.Config)
 	// Link is passed on; its Progress is not used.
 	Link link.Options
+	// Archives keeps the archives in the store as they are, for
+	// WriteExecutable; otherwise they are packed at once, for Image. Both work
+	// either way.
+	Archives bool
 	// Progress is told of the work on layers, from one goroutine.
 	Progress func(Event)
 }
@@ -138,12 +143,12 @@ func relinkLayer(ctx context.Context, l v1.Layer, diffID v1.Hash, i, n int, o Op
 	opts := o.Link
 	opts.Progress = func(read int64) { tell(Event{Read: read}) }
 	e, err := o.Store.create(ctx, diffID, func() (io.ReadCloser, error) {
-		rc, err := l.Uncompressed()
+		rc, err := oci.Content(l)
 		if err != nil {
 			return nil, err
 		}
 		return oci.Verify(rc, diffID), nil
-	}, opts)
+	}, opts, o.Archives)
 	if err != nil {
 		return nil, false, err
 	}
@@ -175,8 +180,9 @@ func (r *Result) describe(o Options) error {
 	}
 	for i, e := range r.entries {
 		r.Manifest.Archives = append(r.Manifest.Archives, manifest.Archive{
-			File:   manifest.File{Path: archivePath(e.Digest), Digest: e.Digest.String(), Size: e.Size},
-			Source: r.config.RootFS.DiffIDs[i].String(),
+			File:     manifest.File{Path: archivePath(e.diffID), Digest: e.Digest, Size: e.Size},
+			PartSize: partSize,
+			Source:   r.config.RootFS.DiffIDs[i].String(),
 		})
 	}
 	if o.BaseName != "" {
@@ -201,13 +207,9 @@ func (r *Result) reportJSON() ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// view maps the archives.
+// view opens the archives.
 func (r *Result) view() (rootview.View, func(), error) {
-	var files []string
-	for _, e := range r.entries {
-		files = append(files, e.archive())
-	}
-	return mapArchives(files)
+	return views(len(r.entries), func(i int) (*archive.Reader, func(), error) { return r.entries[i].open() })
 }
 
 const (
@@ -215,7 +217,8 @@ const (
 	reportPath = "/nabla.d/report.json"
 )
 
-// archivePath is where an archive stands in an image.
+// archivePath is where the archive of the source layer with the diff ID d stands
+// in an image.
 func archivePath(d v1.Hash) string { return "/" + nablaDir + "/" + d.Hex + ".cpio" }
 
 // isNabla says whether a configuration is that of a nabla image.
@@ -313,31 +316,32 @@ func (r *Result) history() []v1.History {
 // tender is the layer with the executables of the release.
 func (s *Store) tender(ctx context.Context) (fileLayer, error) {
 	name := "tender"
-	if l, err := packedIn(ctx, filepath.Join(s.dir, name), nil); err == nil {
-		l.shared = !s.temporary
-		return l, nil
-	}
-	err := s.scratch(name, func(dir string) error {
-		_, err := packedIn(ctx, dir, func(tw *tar.Writer) error {
-			for _, a := range []release.Asset{release.Tender, release.Netd} {
-				c, size, err := release.Open(a)
-				if err != nil {
-					return err
-				}
-				if err := addFile(tw, string(a), 0o755, size, c); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		return err
-	})
+	dir := filepath.Join(s.dir, name)
+	l, err := packedIn(dir)
 	if err != nil {
-		return fileLayer{}, err
+		err = s.scratch(name, func(dir string) error {
+			_, err := writePackedIn(dir, func(w io.Writer) (packed, error) { return packLayer(ctx, w, tenderFiles) })
+			return err
+		})
+		if err == nil {
+			l, err = packedIn(dir)
+		}
 	}
-	l, err := packedIn(ctx, filepath.Join(s.dir, name), nil)
 	l.shared = !s.temporary
 	return l, err
+}
+
+func tenderFiles(tw *tar.Writer) error {
+	for _, a := range []release.Asset{release.Tender, release.Netd} {
+		c, size, err := release.Open(a)
+		if err != nil {
+			return err
+		}
+		if err := addFile(tw, string(a), 0o755, size, c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lastLayer holds the manifest, the report and mount points.

@@ -1,7 +1,7 @@
 package image
 
 import (
-	"archive/tar"
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 
 	"github.com/nabla-build/nabla-build/archive"
@@ -22,12 +23,12 @@ import (
 
 // Store keeps relinked layers as files: a cache, or a temporary directory that
 // Close removes. Several processes may use one cache at the same time; entries
-// come into being by renaming and never change.
+// come into being by renaming, and what is in them never changes.
 //
-//	DIR/KEY/sha256-DIFFID/archive.cpio    the archive
-//	DIR/KEY/sha256-DIFFID/layer.json      its digest and report
-//	DIR/KEY/sha256-DIFFID/layer.tar.gz    the compressed layer, once needed,
-//	DIR/KEY/sha256-DIFFID/packed.json     and its digests
+//	DIR/KEY/sha256-DIFFID/layer.json      the archive's digest and report
+//	DIR/KEY/sha256-DIFFID/archive.cpio    the archive, or
+//	DIR/KEY/sha256-DIFFID/layer.tar.gz    the compressed layer that holds it,
+//	DIR/KEY/sha256-DIFFID/packed.json     and its digests; or both
 //
 // KEY names the program that made the entries, so that another build of
 // nabla-build never takes what an earlier one made.
@@ -97,14 +98,21 @@ func (s *Store) Close() error {
 // entry is a relinked layer in a store.
 type entry struct {
 	dir    string
+	diffID v1.Hash
 	shared bool // of a cache
 	// Digest and Size are the archive's.
-	Digest v1.Hash          `json:"digest"`
+	Digest string           `json:"digest"`
 	Size   int64            `json:"size"`
 	Report link.LayerReport `json:"report"`
 }
 
 func (e *entry) archive() string { return filepath.Join(e.dir, "archive.cpio") }
+
+// whole says whether the archive is there as it is.
+func (e *entry) whole() bool {
+	fi, err := os.Stat(e.archive())
+	return err == nil && fi.Size() == e.Size
+}
 
 func readJSON(path string, v any) error {
 	b, err := os.ReadFile(path)
@@ -126,12 +134,14 @@ func entryName(diffID v1.Hash) string { return diffID.Algorithm + "-" + diffID.H
 
 // get finds the relinked form of a layer.
 func (s *Store) get(diffID v1.Hash) (*entry, bool) {
-	e := &entry{dir: filepath.Join(s.dir, entryName(diffID)), shared: !s.temporary}
+	e := &entry{dir: filepath.Join(s.dir, entryName(diffID)), diffID: diffID, shared: !s.temporary}
 	if err := readJSON(filepath.Join(e.dir, "layer.json"), e); err != nil {
 		return nil, false
 	}
-	if fi, err := os.Stat(e.archive()); err != nil || fi.Size() != e.Size {
-		return nil, false
+	if !e.whole() {
+		if _, err := packedIn(e.dir); err != nil {
+			return nil, false
+		}
 	}
 	return e, true
 }
@@ -161,29 +171,28 @@ func (s *Store) scratch(name string, f func(dir string) error) error {
 	return err
 }
 
-// create relinks a layer, read from open, into the store.
-func (s *Store) create(ctx context.Context, diffID v1.Hash, open func() (io.ReadCloser, error), opts link.Options) (*entry, error) {
+// create relinks a layer, read from open, into the store: as an archive, or
+// packed.
+func (s *Store) create(ctx context.Context, diffID v1.Hash, open func() (io.ReadCloser, error), opts link.Options, whole bool) (*entry, error) {
 	err := s.scratch(entryName(diffID), func(dir string) error {
-		e := &entry{dir: dir}
-		f, err := os.OpenFile(e.archive(), os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o644)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
+		e := &entry{dir: dir, diffID: diffID}
 		rc, err := open()
 		if err != nil {
 			return err
 		}
 		defer rc.Close()
-		out := &hashed{w: f, h: sha256.New()}
 		opts.TempDir = dir
-		if e.Report, err = link.Layer(ctx, rc, out, opts); err != nil {
+		if whole {
+			err = e.writeWhole(ctx, rc, opts)
+		} else {
+			_, err = e.writePacked(ctx, func(w io.Writer) error {
+				e.Report, err = link.Layer(ctx, rc, w, opts)
+				return err
+			})
+		}
+		if err != nil {
 			return err
 		}
-		if err := f.Close(); err != nil {
-			return err
-		}
-		e.Digest, e.Size = out.sum(), out.n
 		return writeJSON(filepath.Join(dir, "layer.json"), e)
 	})
 	if err != nil {
@@ -196,40 +205,115 @@ func (s *Store) create(ctx context.Context, diffID v1.Hash, open func() (io.Read
 	return e, nil
 }
 
+// writeWhole relinks a layer into the entry's archive.
+func (e *entry) writeWhole(ctx context.Context, layer io.Reader, opts link.Options) error {
+	f, err := os.OpenFile(e.archive(), os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := blake3.New()
+	if e.Report, err = link.Layer(ctx, layer, io.MultiWriter(f, h), opts); err != nil {
+		return err
+	}
+	if e.Size, err = f.Seek(0, io.SeekCurrent); err != nil {
+		return err
+	}
+	e.Digest = archiveDigest(h)
+	return f.Close()
+}
+
+// writePacked makes the entry's compressed layer of the archive that fill
+// writes, and notes the archive's digest and size.
+func (e *entry) writePacked(ctx context.Context, fill func(io.Writer) error) (fileLayer, error) {
+	return writePackedIn(e.dir, func(w io.Writer) (packed, error) {
+		p, err := newPacker(ctx, w, archivePath(e.diffID)[1:])
+		if err != nil {
+			return packed{}, err
+		}
+		if err := fill(p); err != nil {
+			return packed{}, err
+		}
+		var l packed
+		e.Digest, e.Size, l, err = p.close()
+		return l, err
+	})
+}
+
 // pack makes the OCI layer of an entry, or finds it made.
 func (e *entry) pack(ctx context.Context) (fileLayer, error) {
-	l, err := packedIn(ctx, e.dir, func(tw *tar.Writer) error {
-		f, err := os.Open(e.archive())
-		if err != nil {
+	l, err := packedIn(e.dir)
+	if err != nil {
+		l, err = e.writePacked(ctx, func(w io.Writer) error {
+			f, err := os.Open(e.archive())
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{f}, make([]byte, 1<<20))
 			return err
-		}
-		defer f.Close()
-		return addFile(tw, archivePath(e.Digest)[1:], 0o444, e.Size, f)
-	})
+		})
+	}
 	l.shared = e.shared
 	return l, err
 }
 
-// packedIn is the compressed layer in dir, made by fill if it is not there;
-// os.ErrNotExist if fill is nil.
-func packedIn(ctx context.Context, dir string, fill func(*tar.Writer) error) (fileLayer, error) {
-	l := fileLayer{path: filepath.Join(dir, "layer.tar.gz")}
-	meta := filepath.Join(dir, "packed.json")
-	if err := readJSON(meta, &l.packed); err == nil {
-		if fi, err := os.Stat(l.path); err == nil && fi.Size() == l.packed.Size {
-			return l, nil
+// unpack makes the archive of an entry that is packed only.
+func (e *entry) unpack(ctx context.Context) error {
+	if e.whole() {
+		return nil
+	}
+	l, err := packedIn(e.dir)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(e.dir, "tmp-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	for i := range l.Parts {
+		if err := l.unpackPart(i, contextWriter{ctx, f}); err != nil {
+			return err
 		}
 	}
-	if fill == nil {
-		return l, os.ErrNotExist
+	if err := f.Chmod(0o644); err != nil {
+		return err
 	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), e.archive())
+}
+
+// packedIn is the compressed layer in dir; an error if it is not there.
+func packedIn(dir string) (fileLayer, error) {
+	l := fileLayer{path: filepath.Join(dir, "layer.tar.gz")}
+	if err := readJSON(filepath.Join(dir, "packed.json"), &l.packed); err != nil {
+		return l, err
+	}
+	fi, err := os.Stat(l.path)
+	if err == nil && fi.Size() != l.packed.Size {
+		err = fmt.Errorf("%s: %d bytes, not %d", l.path, fi.Size(), l.packed.Size)
+	}
+	return l, err
+}
+
+// writePackedIn makes the compressed layer in dir.
+func writePackedIn(dir string, write func(io.Writer) (packed, error)) (fileLayer, error) {
+	l := fileLayer{path: filepath.Join(dir, "layer.tar.gz")}
 	f, err := os.CreateTemp(dir, "tmp-")
 	if err != nil {
 		return l, err
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	if l.packed, err = packLayer(ctx, f, fill); err != nil {
+	bw := bufio.NewWriterSize(f, 1<<18)
+	if l.packed, err = write(bw); err != nil {
+		return l, err
+	}
+	if err := bw.Flush(); err != nil {
 		return l, err
 	}
 	if err := f.Chmod(0o644); err != nil {
@@ -241,7 +325,7 @@ func packedIn(ctx context.Context, dir string, fill func(*tar.Writer) error) (fi
 	if err := os.Rename(f.Name(), l.path); err != nil {
 		return l, err
 	}
-	return l, writeJSON(meta, l.packed)
+	return l, writeJSON(filepath.Join(dir, "packed.json"), l.packed)
 }
 
 // isNotEmpty is rename(2)'s answer where a directory is in the way.
@@ -249,44 +333,67 @@ func isNotEmpty(err error) bool {
 	return errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST)
 }
 
-// mapArchives opens archives in files for looking things up.
-func mapArchives(files []string) (rootview.View, func(), error) {
+// views opens n archives one above the other, each by open.
+func views(n int, open func(int) (*archive.Reader, func(), error)) (rootview.View, func(), error) {
 	var v rootview.View
-	var maps [][]byte
-	unmap := func() {
-		for _, m := range maps {
-			unix.Munmap(m)
+	var undo []func()
+	done := func() {
+		for _, f := range undo {
+			f()
 		}
 	}
-	for _, name := range files {
-		m, err := mapFile(name)
+	for i := range n {
+		r, f, err := open(i)
 		if err != nil {
-			unmap()
-			return nil, nil, fmt.Errorf("map the archive: %w", err)
+			done()
+			return nil, nil, fmt.Errorf("archive %d: %w", i+1, err)
 		}
-		maps = append(maps, m)
-		r, err := archive.Open(m)
-		if err != nil {
-			unmap()
-			return nil, nil, fmt.Errorf("%s: %w", name, err)
-		}
-		v = append(v, r)
+		v, undo = append(v, r), append(undo, f)
 	}
-	return v, unmap, nil
+	return v, done, nil
 }
 
-func mapFile(name string) ([]byte, error) {
+// open opens the entry's archive for looking things up.
+func (e *entry) open() (*archive.Reader, func(), error) {
+	if !e.whole() {
+		l, err := packedIn(e.dir)
+		if err != nil {
+			return nil, nil, err
+		}
+		return l.partial(e.dir, e.Size)
+	}
+	return openArchive(e.archive())
+}
+
+// openArchive maps the archive in a file; the function undoes that.
+func openArchive(name string) (*archive.Reader, func(), error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
+	m, err := mapWhole(f)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: map: %w", name, err)
+	}
+	r, err := archive.Open(m)
+	if err != nil {
+		unmap(m)
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return r, func() { unmap(m) }, nil
+}
+
+// mapWhole maps a file.
+func mapWhole(f *os.File) ([]byte, error) {
 	fi, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	return unix.Mmap(int(f.Fd()), 0, int(fi.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
+	return unix.Mmap(int(f.Fd()), 0, int(fi.Size()), unix.PROT_READ, unix.MAP_SHARED)
 }
+
+func unmap(m []byte) { _ = unix.Munmap(m) } // of what was mapped: cannot fail
 
 // Dir is the directory in which this program's entries are; others may keep
 // files there under names of their own.

@@ -54,14 +54,15 @@ func (n *Nabla) Verify(ctx context.Context) (p Proof, err error) {
 				return err
 			}
 			defer f.Close()
-			out := &hashed{w: f, h: sha256.New(), ctx: ctx}
-			if _, err := io.Copy(out, content); err != nil {
+			h, sum := digestOf(a.Digest)
+			n, err := io.Copy(contextWriter{ctx, io.MultiWriter(f, h)}, content)
+			if err != nil {
 				return err
 			}
-			if out.n != a.Size || out.sum().String() != a.Digest {
-				return fmt.Errorf("%s: %d bytes with digest %s, the manifest says %d with %s", a.Path, out.n, out.sum(), a.Size, a.Digest)
+			if n != a.Size || sum() != a.Digest {
+				return fmt.Errorf("%s: %d bytes with digest %s, the manifest says %d with %s", a.Path, n, sum(), a.Size, a.Digest)
 			}
-			p.Bytes += out.n
+			p.Bytes += n
 			return f.Close()
 		})
 		if err != nil {
@@ -69,7 +70,7 @@ func (n *Nabla) Verify(ctx context.Context) (p Proof, err error) {
 		}
 		files = append(files, file)
 	}
-	root, unmap, err := mapArchives(files)
+	root, unmap, err := views(len(files), func(i int) (*archive.Reader, func(), error) { return openArchive(files[i]) })
 	if err != nil {
 		return p, err
 	}
