@@ -15,6 +15,9 @@ want iptables iptables
 want ip iproute2
 want wrk wrk
 want skopeo skopeo
+want rootlesskit rootlesskit
+want newuidmap uidmap
+want openssl openssl
 want setpriv util-linux
 want python3 python3
 want busybox busybox-static

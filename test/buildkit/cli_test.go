@@ -374,10 +374,12 @@ func TestBuildRefusals(t *testing.T) {
 // TestBuildMTLS reaches a daemon over TCP that wants a certificate, with
 // nabla-build and with buildx.
 func TestBuildMTLS(t *testing.T) {
-	certs, err := daemons.NewCertificates(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	// The certificates are those that docs/ci.md tells how to make.
+	d := t.TempDir()
+	must(t, nablatest.Run(t, d, filepath.Join(nablatest.Root(t), "examples", "ci", "certificates.sh"), d, "127.0.0.1", "localhost"))
+	file := func(name string) string { return filepath.Join(d, name) }
+	certs := &daemons.Certificates{CA: file("ca.pem"), Server: daemons.Pair{Cert: file("server.pem"), Key: file("server-key.pem")},
+		Client: daemons.Pair{Cert: file("client.pem"), Key: file("client-key.pem")}}
 	b, err := daemons.StartBuildkitd(nablatest.Root(t), certs)
 	if err != nil {
 		t.Fatal(err)
@@ -400,6 +402,7 @@ func TestBuildMTLS(t *testing.T) {
 	must(t, docker(t, "buildx", "build", "--builder", "mtls", "--push", "-t", dest, dir))
 	must(t, nablaBuild(t, "build", "--builder", "mtls", "--frontend", stock(t), "-o", "type=cacheonly", dir))
 	// Who shows no certificate, or another authority's, does not get in.
+	must(t, nablatest.Run(t, d, "openssl", "verify", "-CAfile", certs.CA, certs.Server.Cert, certs.Client.Cert))
 	other, err := daemons.NewCertificates(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
