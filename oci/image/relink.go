@@ -158,28 +158,14 @@ func relinkLayer(ctx context.Context, l v1.Layer, diffID v1.Hash, i, n int, o Op
 
 // describe makes the manifest.
 func (r *Result) describe(o Options) error {
-	c := &r.config.Config
 	root, unmap, err := r.view()
 	if err != nil {
 		return err
 	}
 	defer unmap()
-	g, ports, err := guest(root, *c, r.warn)
-	if err != nil {
-		return err
-	}
-	if c.Healthcheck != nil && len(c.Healthcheck.Test) > 0 && c.Healthcheck.Test[0] != "NONE" {
-		r.warn("HEALTHCHECK is dropped: nothing can be executed beside the one process; probe a port instead")
-	}
-	if len(c.OnBuild) > 0 {
-		r.warn("ONBUILD instructions are dropped: a nabla image is no base for builds")
-	}
-	r.Manifest = &manifest.Manifest{
-		SchemaVersion: manifest.SchemaVersion, OS: "linux", Architecture: "amd64", Release: release.Version,
-		Guest: g, Ports: ports, StopSignal: stopSignal(c.StopSignal),
-	}
+	var archives []manifest.Archive
 	for i, e := range r.entries {
-		r.Manifest.Archives = append(r.Manifest.Archives, manifest.Archive{
+		archives = append(archives, manifest.Archive{
 			File:     manifest.File{Path: archivePath(e.diffID), Digest: e.Digest, Size: e.Size},
 			PartSize: partSize,
 			Source:   r.config.RootFS.DiffIDs[i].String(),
@@ -195,12 +181,38 @@ func (r *Result) describe(o Options) error {
 	if err != nil {
 		return err
 	}
-	r.Manifest.Report = &manifest.File{Path: reportPath, Digest: fmt.Sprintf("sha256:%x", sha256.Sum256(rep)), Size: int64(len(rep))}
+	r.Manifest, err = describe(root, r.config.Config, archives, rep, r.warn)
+	if err != nil {
+		return err
+	}
 	return r.Manifest.Validate()
 }
 
-func (r *Result) reportJSON() ([]byte, error) {
-	b, err := json.Marshal(r.Report)
+// describe makes the manifest of an image with the configuration c, whose root
+// file system is in archives. It checks that the program can be started. rep is
+// the encoded report.
+func describe(root rootview.View, c v1.Config, archives []manifest.Archive, rep []byte, warn func(string, ...any)) (*manifest.Manifest, error) {
+	g, ports, err := guest(root, c, warn)
+	if err != nil {
+		return nil, err
+	}
+	if c.Healthcheck != nil && len(c.Healthcheck.Test) > 0 && c.Healthcheck.Test[0] != "NONE" {
+		warn("HEALTHCHECK is dropped: nothing can be executed beside the one process; probe a port instead")
+	}
+	if len(c.OnBuild) > 0 {
+		warn("ONBUILD instructions are dropped: a nabla image is no base for builds")
+	}
+	return &manifest.Manifest{
+		SchemaVersion: manifest.SchemaVersion, OS: "linux", Architecture: "amd64", Release: release.Version,
+		Guest: g, Ports: ports, StopSignal: stopSignal(c.StopSignal), Archives: archives,
+		Report: &manifest.File{Path: reportPath, Digest: fmt.Sprintf("sha256:%x", sha256.Sum256(rep)), Size: int64(len(rep))},
+	}, nil
+}
+
+func (r *Result) reportJSON() ([]byte, error) { return encodeReport(r.Report) }
+
+func encodeReport(r link.Report) ([]byte, error) {
+	b, err := json.Marshal(r)
 	if err != nil {
 		return nil, fmt.Errorf("link report: %w", err)
 	}
@@ -270,16 +282,8 @@ func (r *Result) Image(ctx context.Context) (v1.Image, error) {
 
 // imageConfig is the configuration without layers.
 func (r *Result) imageConfig() *v1.ConfigFile {
-	src, g := r.config, r.Manifest.Guest
-	c := src.Config
-	c.Entrypoint, c.Env = entrypoint(), g.Env
-	c.WorkingDir = g.WorkingDir
-	if c.User != "" {
-		c.User = fmt.Sprintf("%d:%d", g.UID, g.GID)
-	}
-	c.Healthcheck, c.OnBuild, c.Shell = nil, nil, nil
-	c.Image, c.Hostname, c.Domainname, c.ArgsEscaped = "", "", "", false
-	c.Labels = maps.Clone(c.Labels)
+	src := r.config
+	c := configure(src.Config, r.Manifest.Guest)
 	if c.Labels == nil && len(r.base) > 0 {
 		c.Labels = map[string]string{}
 	}
@@ -288,6 +292,19 @@ func (r *Result) imageConfig() *v1.ConfigFile {
 		OS: "linux", Architecture: "amd64", Author: src.Author, Created: src.Created,
 		Config: c, RootFS: v1.RootFS{Type: "layers"},
 	}
+}
+
+// configure makes the configuration of a nabla image of its source's.
+func configure(c v1.Config, g manifest.Guest) v1.Config {
+	c.Entrypoint, c.Env = entrypoint(), g.Env
+	c.WorkingDir = g.WorkingDir
+	if c.User != "" {
+		c.User = fmt.Sprintf("%d:%d", g.UID, g.GID)
+	}
+	c.Healthcheck, c.OnBuild, c.Shell = nil, nil, nil
+	c.Image, c.Hostname, c.Domainname, c.ArgsEscaped = "", "", "", false
+	c.Labels = maps.Clone(c.Labels)
+	return c
 }
 
 // history describes the layers: those of the source as the source has them.
@@ -356,12 +373,7 @@ func (r *Result) lastLayer(ctx context.Context) (v1.Layer, error) {
 	}
 	var b bytes.Buffer
 	p, err := packLayer(ctx, &b, func(tw *tar.Writer) error {
-		dirs := map[string]int64{"dev": 0o755, "etc": 0o755, nablaDir: 0o755, "proc": 0o555, "sys": 0o555, "tmp": 0o1777}
-		for d := r.Manifest.Guest.WorkingDir; d != "/"; d = path.Dir(d) {
-			if _, ok := dirs[d[1:]]; !ok {
-				dirs[d[1:]] = 0o755
-			}
-		}
+		dirs := mountPoints(r.Manifest.Guest.WorkingDir)
 		for _, d := range slices.Sorted(maps.Keys(dirs)) {
 			if err := addDir(tw, d, dirs[d]); err != nil {
 				return err
@@ -376,6 +388,17 @@ func (r *Result) lastLayer(ctx context.Context) (v1.Layer, error) {
 		return nil, err
 	}
 	return smallLayer{static.NewLayer(b.Bytes(), types.OCILayer), p}, nil
+}
+
+// mountPoints are the directories of the last layer with their modes.
+func mountPoints(workingDir string) map[string]int64 {
+	dirs := map[string]int64{"dev": 0o755, "etc": 0o755, nablaDir: 0o755, "proc": 0o555, "sys": 0o555, "tmp": 0o1777}
+	for d := workingDir; d != "/"; d = path.Dir(d) {
+		if _, ok := dirs[d[1:]]; !ok {
+			dirs[d[1:]] = 0o755
+		}
+	}
+	return dirs
 }
 
 // smallLayer is a compressed layer in memory.
