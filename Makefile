@@ -100,3 +100,9 @@ clean:
 .PHONY: million
 million: all build/images/python
 	NABLA_REQUESTS=1000000 $(GO) test -tags integration -count=1 -timeout 60m -v -run TestManyRequests ./test/integration
+
+# The guest's network against a native process over the same link; needs root.
+.PHONY: bench-net
+bench-net: packages bin/nabla-build
+	$(GO) build -o build/bench-net ./bench/net
+	build/bench-net

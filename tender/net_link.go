@@ -1,6 +1,7 @@
 package tender
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync"
 
@@ -22,7 +23,7 @@ import (
 // and takes one frame a call, non-blocking.
 type link struct {
 	fd     *hypercall.FD
-	queue  *channel.Endpoint // frames on their way out
+	queue  outQueue // frames on their way out
 	ep     stack.LinkEndpoint
 	vnet   int // bytes of virtio_net_hdr before each frame; 0: none
 	mtu    uint32
@@ -43,7 +44,16 @@ const (
 
 	vnetNeedsChecksum = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM: still to be computed
 	vnetDataValid     = 2 // VIRTIO_NET_HDR_F_DATA_VALID: checked
+	vnetTCPv4         = 1 // VIRTIO_NET_HDR_GSO_TCPV4: to be cut into segments
+	vnetTCPv6         = 4 // VIRTIO_NET_HDR_GSO_TCPV6
 )
+
+// outQueue is netstack's queue of frames. Where the link can segment, TCP gives
+// it segments of up to 64 KiB.
+type outQueue struct{ *channel.Endpoint }
+
+// GSOMaxSize implements stack.GSOEndpoint: an IP packet's most.
+func (outQueue) GSOMaxSize() uint32 { return 65535 }
 
 // newLink makes the link over fd. vnet says that a virtio_net_hdr stands before
 // each frame.
@@ -53,13 +63,16 @@ func newLink(fd int, mtu uint32, mac tcpip.LinkAddress, vnet bool) (*link, error
 		return nil, err
 	}
 	l := &link{fd: h, mtu: mtu, out: make([]byte, maxFrame), room: make(chan struct{}, 1)}
-	l.queue = channel.New(queueLength, mtu, mac)
+	l.queue = outQueue{channel.New(queueLength, mtu, mac)}
 	if vnet {
 		l.vnet = vnetHeader
 		// The frame's virtio_net_hdr says whether the kernel knows the transport
 		// checksum to be right, or the packet never left this host and has none.
 		// receive checks those of which it says neither.
 		l.queue.LinkEPCapabilities |= stack.CapabilityRXChecksumOffload
+		// TCP's checksums and segments are made beyond the descriptor, if at
+		// all: within one machine a segment stays whole.
+		l.queue.SupportedGSOKind = stack.HostGSOSupported
 	}
 	l.queue.AddNotify(l)
 	l.ep = ethernet.New(l.queue)
@@ -172,7 +185,9 @@ func (l *link) send() {
 		if pkt == nil {
 			return
 		}
-		clear(l.out[:l.vnet])
+		if l.vnet > 0 {
+			putVnetHeader(l.out, pkt)
+		}
 		n := l.vnet
 		for _, s := range pkt.AsSlices() {
 			n += copy(l.out[n:], s)
@@ -183,6 +198,30 @@ func (l *link) send() {
 			poke(l.room)
 			return
 		}
+	}
+}
+
+// putVnetHeader writes the virtio_net_hdr of an outgoing frame (virtio 1.2,
+// 5.1.6): what is left to do for it.
+func putVnetHeader(b []byte, pkt *stack.PacketBuffer) {
+	clear(b[:vnetHeader])
+	gso := pkt.GSOOptions
+	if gso.Type == stack.GSONone {
+		return
+	}
+	ne := binary.NativeEndian
+	ne.PutUint16(b[2:], uint16(pkt.HeaderSize()))
+	if gso.NeedsCsum {
+		b[0] = vnetNeedsChecksum
+		ne.PutUint16(b[6:], ethernetHeader+gso.L3HdrLen)
+		ne.PutUint16(b[8:], gso.CsumOffset)
+	}
+	if pkt.Data().Size() > int(gso.MSS) {
+		b[1] = vnetTCPv4
+		if gso.Type == stack.GSOTCPv6 {
+			b[1] = vnetTCPv6
+		}
+		ne.PutUint16(b[4:], gso.MSS)
 	}
 }
 
