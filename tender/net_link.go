@@ -121,12 +121,26 @@ func (l *link) receive() {
 		if l.vnet > 0 && buf[0]&(vnetNeedsChecksum|vnetDataValid) == 0 && !transportChecksumValid(buf[l.vnet:n]) {
 			continue
 		}
-		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(buf[l.vnet:n])})
+		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: frame(buf[l.vnet:n])})
 		// The Ethernet endpoint above the queue reads the header and finds the
 		// protocol in it.
 		l.queue.InjectInbound(0, pkt)
 		pkt.DecRef()
 	}
+}
+
+// frame copies a frame into netstack's buffers. The headers have one of their
+// own: netstack copies the buffer of a header that is also referred to elsewhere,
+// and would copy the whole frame.
+func frame(b []byte) buffer.Buffer {
+	const headers = 128
+	var f buffer.Buffer
+	if len(b) > 2*headers {
+		f.Append(buffer.NewViewWithData(b[:headers]))
+		b = b[headers:]
+	}
+	f.Append(buffer.NewViewWithData(b))
+	return f
 }
 
 // transportChecksumValid checks the TCP or UDP checksum of an Ethernet frame.

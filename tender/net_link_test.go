@@ -1,11 +1,14 @@
 package tender
 
 import (
+	"bytes"
 	"testing"
 
+	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 // frame4 makes a UDP datagram over IPv4 with the right checksums.
@@ -77,5 +80,41 @@ func TestTransportChecksum(t *testing.T) {
 	fragment[len(fragment)-1] ^= 1
 	if !transportChecksumValid(fragment) {
 		t.Error("a fragment is refused by the checksum of the whole")
+	}
+}
+
+// TestVnetHeader has what the kernel's virtio_net_hdr_to_skb reads: offsets
+// from the start of the frame, and a segment size where there is more than one.
+func TestVnetHeader(t *testing.T) {
+	out := func(size int, gso stack.GSO) []byte {
+		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{
+			ReserveHeaderBytes: 20,
+			Payload:            buffer.MakeWithData(make([]byte, size)),
+		})
+		defer pkt.DecRef()
+		pkt.TransportHeader().Push(20)
+		pkt.GSOOptions = gso
+		b := bytes.Repeat([]byte{0xff}, vnetHeader)
+		putVnetHeader(b, pkt)
+		return b
+	}
+	tcp := stack.GSO{Type: stack.GSOTCPv4, NeedsCsum: true, CsumOffset: 16, MSS: 1000, L3HdrLen: 20}
+	tcp6 := tcp
+	tcp6.Type, tcp6.L3HdrLen = stack.GSOTCPv6, 40
+	for _, c := range []struct {
+		name string
+		size int
+		gso  stack.GSO
+		want []byte
+	}{
+		{"no TCP", 5000, stack.GSO{}, []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+		{"one segment", 1000, tcp, []byte{1, 0, 20, 0, 0, 0, 34, 0, 16, 0}},
+		{"two segments", 1001, tcp, []byte{1, 1, 20, 0, 0xe8, 3, 34, 0, 16, 0}},
+		{"more than 16 bits", 1 << 16, tcp, []byte{1, 1, 20, 0, 0xe8, 3, 34, 0, 16, 0}},
+		{"IPv6", 1001, tcp6, []byte{1, 4, 20, 0, 0xe8, 3, 54, 0, 16, 0}},
+	} {
+		if got := out(c.size, c.gso); !bytes.Equal(got, c.want) {
+			t.Errorf("%s: header % x, want % x", c.name, got, c.want)
+		}
 	}
 }
