@@ -226,6 +226,7 @@ func (d *Daemon) Build(ctx context.Context, o Options, term Terminal) (*Result, 
 
 	shown := make(chan *client.SolveStatus)
 	var res *client.SolveResponse
+	caller := ctx
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.Go(func() error {
 		// The display ends with the channel, not with the context: it says last
@@ -262,6 +263,9 @@ func (d *Daemon) Build(ctx context.Context, o Options, term Terminal) (*Result, 
 		return nil
 	})
 	err = eg.Wait()
+	if caller.Err() != nil {
+		err = caller.Err() // rather than what the daemon says of its being cancelled
+	}
 	if ferr := out.finish(err != nil); err == nil {
 		err = ferr
 	}

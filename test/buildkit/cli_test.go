@@ -12,7 +12,10 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -371,6 +374,31 @@ func TestBuildRefusals(t *testing.T) {
 	}
 }
 
+// TestBuildLogin pushes to a registry that wants a password, with what docker
+// login has stored, and without.
+func TestBuildLogin(t *testing.T) {
+	reg, err := daemons.StartRegistry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { reg.Close() })
+	reg.Require("somebody", "s3same")
+	dir := buildContext(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /x\n"})
+	push := func(builder string) nablatest.Result {
+		return nablaBuild(t, "build", "--builder", builder, "--frontend", stock(t), "-t", reg.Name("app:"+builder), "--push", dir)
+	}
+	for _, builder := range []string{"default", "remote"} {
+		if r := push(builder); r.Status != 1 || strings.Count(r.Stderr, "nabla-build: ") != 1 || !regexp.MustCompile("(?i)auth|log in").MatchString(r.Stderr) {
+			t.Errorf("%s, not logged in: status %d\n%s", builder, r.Status, r.Stderr)
+		}
+	}
+	must(t, docker(t, "login", "-u", "somebody", "-p", "s3same", reg.Host))
+	t.Cleanup(func() { docker(t, "logout", reg.Host) })
+	for _, builder := range []string{"default", "remote"} {
+		must(t, push(builder))
+	}
+}
+
 // TestBuildMTLS reaches a daemon over TCP that wants a certificate, with
 // nabla-build and with buildx.
 func TestBuildMTLS(t *testing.T) {
@@ -419,4 +447,75 @@ func TestBuildMTLS(t *testing.T) {
 			t.Errorf("%s: status %d, stderr %q", name, r.Status, r.Stderr)
 		}
 	}
+}
+
+// TestBuildInterrupted sends SIGINT to a build that would take long: it ends
+// soon, with the status of an interrupt, and has written nothing. The daemon
+// ends its step too.
+func TestBuildInterrupted(t *testing.T) {
+	dir := buildContext(t, map[string]string{"Dockerfile": "FROM " + busyboxBase(t) + "\nRUN echo begun; exec sleep 4321\n"})
+	builders := []string{"default", "remote", theBuildkitd(t).Addr}
+	if testing.Short() {
+		builders = builders[2:] // the others take ten seconds to end a step
+	}
+	for _, builder := range builders {
+		out := t.TempDir()
+		cmd := nablaBuildCommand(t, "build", "--builder", builder, "--frontend", stock(t), "--no-cache", "--progress", "plain", "-o", "type=tar,dest="+filepath.Join(out, "out.tar"), dir)
+		// What SIGINT of a terminal reaches: the command, not the whole test.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		begun := make(chan bool, 1)
+		cmd.Stderr = &signaller{text: "begun\n", f: func() { begun <- true }}
+		var late atomic.Bool
+		go func() {
+			<-begun
+			cmd.Process.Signal(syscall.SIGINT)
+			time.Sleep(15 * time.Second)
+			late.Store(true)
+		}()
+		r := nablatest.Within(t, time.Minute, cmd)
+		if late.Load() {
+			t.Errorf("%s: more than 15 s to end", builder)
+		}
+		if log := cmd.Stderr.(*signaller).seen.String(); r.Status != 130 || !strings.Contains(log, "nabla-build: interrupted") {
+			t.Errorf("%s: status %d\n%s", builder, r.Status, log)
+		}
+		if left, _ := os.ReadDir(out); len(left) > 0 {
+			t.Errorf("%s: left behind: %v", builder, left)
+		}
+		deadline := time.Now().Add(15 * time.Second)
+		for running("sleep", "4321") {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: the step still runs", builder)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+}
+
+// signaller calls f once when a text has been written.
+type signaller struct {
+	seen bytes.Buffer
+	text string
+	f    func()
+}
+
+func (s *signaller) Write(p []byte) (int, error) {
+	before := strings.Contains(s.seen.String(), s.text)
+	s.seen.Write(p)
+	if !before && strings.Contains(s.seen.String(), s.text) {
+		s.f()
+	}
+	return len(p), nil
+}
+
+// running says whether a process with these arguments exists.
+func running(argv ...string) bool {
+	want := strings.Join(argv, "\x00") + "\x00"
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, name := range all {
+		if b, err := os.ReadFile(name); err == nil && string(b) == want {
+			return true
+		}
+	}
+	return false
 }

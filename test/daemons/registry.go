@@ -31,6 +31,8 @@ type Registry struct {
 
 	mu     sync.Mutex
 	refuse func(*http.Request) int
+	user   string // who may use it, if not everybody
+	secret string
 }
 
 // StartRegistry starts an empty registry.
@@ -48,8 +50,15 @@ func StartRegistry() (*Registry, error) {
 	inner := registry.New(registry.WithBlobHandler(registry.NewDiskBlobHandler(dir)), registry.Logger(log.New(io.Discard, "", 0)))
 	r.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.mu.Lock()
-		refuse := r.refuse
+		refuse, user, secret := r.refuse, r.user, r.secret
 		r.mu.Unlock()
+		if u, p, _ := req.BasicAuth(); user != "" && (u != user || p != secret) {
+			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusUnauthorized)
+			io.WriteString(w, `{"errors":[{"code":"UNAUTHORIZED","message":"log in first"}]}`)
+			return
+		}
 		if refuse != nil {
 			if status := refuse(req); status != 0 {
 				w.Header().Set("Content-Type", "application/json")
@@ -89,6 +98,13 @@ func (r *Registry) Refuse(f func(*http.Request) int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refuse = f
+}
+
+// Require wants a user name and password from now on.
+func (r *Registry) Require(user, password string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.user, r.secret = user, password
 }
 
 // Close stops the registry and removes what it stored.
