@@ -50,6 +50,20 @@ $(TOOLS) &: test/tools/go.mod test/tools/go.sum
 	mv build/tools/buildx build/tools/docker-buildx
 	touch $(TOOLS)
 
+# CPython's own tests: Debian's libpython3.11-testsuite with what it needs.
+build/images/cpython-base.tar: images/mkbase.sh
+	mkdir -p $(@D)
+	images/mkbase.sh $@ python3 libpython3.11-testsuite ca-certificates openssl tzdata libsqlite3-0 netbase media-types
+
+build/images/cpython: build/images/cpython-base.tar test/cpython/driver/run.py images/mkimage/main.go
+	$(GO) run ./images/mkimage -base $< -add test/cpython/driver:/usr/lib/nabla-cpython \
+		-entrypoint '["python3","/usr/lib/nabla-cpython/run.py"]' $@
+	touch $@
+
+build/images/cpython-nabla: build/images/cpython bin/nabla-build
+	rm -rf $@
+	bin/nabla-build relink --quiet oci:build/images/cpython oci:$@
+
 .PHONY: packages
 packages:
 	test/packages.sh
@@ -76,6 +90,15 @@ test: packages
 test-buildkit: packages
 	$(MAKE) all tools build/images/python
 	$(GO) test -tags integration -count=1 -timeout 40m -v ./test/buildkit
+
+# The long forms of the conformance tests; make test runs short ones. Hours.
+.PHONY: conformance conformance-python
+conformance: conformance-python
+
+# CPython's tests natively and inside. FLAGS: see test/cpython/main.go. What was
+# run before with the same images is not run again.
+conformance-python: packages build/images/cpython-nabla
+	$(GO) run ./test/cpython $(FLAGS)
 
 # The Go runtime behind the gate: 100 runs, half of them with the collector's own
 # checks on.
