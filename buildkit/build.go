@@ -38,7 +38,7 @@ type Terminal struct {
 // Result is what the daemon said of a build that succeeded.
 type Result struct {
 	Digest       string         // of the image or index; empty if none was written
-	ConfigDigest string         // of the image's configuration; empty if there is none
+	ConfigDigest string         // of the image's configuration, where images are known by it
 	Metadata     map[string]any // all that the exporters said
 	Kept         bool           // nothing was written: the result is in the build cache only
 }
@@ -274,7 +274,9 @@ func (d *Daemon) Build(ctx context.Context, o Options, term Terminal) (*Result, 
 	}
 	r := &Result{Metadata: metadata(res.ExporterResponse), Kept: len(out.entries) == 0}
 	r.Digest = res.ExporterResponse[exptypes.ExporterImageDigestKey]
-	r.ConfigDigest = res.ExporterResponse[exptypes.ExporterImageConfigDigestKey]
+	if !d.containerd { // which knows images by the digest of their manifest or index
+		r.ConfigDigest = res.ExporterResponse[exptypes.ExporterImageConfigDigestKey]
+	}
 	return r, r.write(&o)
 }
 

@@ -180,14 +180,11 @@ RUN echo other >/other
 			if err := json.Unmarshal(b, &m); err != nil || m["containerimage.digest"] != idx {
 				t.Errorf("metadata: %v %s", err, b)
 			}
-			// As buildx: of an image its configuration's digest, of an index its own.
+			// As buildx: an Engine's own name for the image; elsewhere, as there is an
+			// index with the provenance, its digest.
 			id := idx
 			if builder == "default" {
-				name, err := img.ConfigName()
-				if err != nil {
-					t.Fatal(err)
-				}
-				id = name.String()
+				id = strings.TrimSpace(must(t, docker(t, "image", "inspect", "-f", "{{.Id}}", dest)).Stdout)
 			}
 			if b, err := os.ReadFile(iid); err != nil || string(b) != id {
 				t.Errorf("iidfile: %s %v, want %s", b, err, id)
@@ -278,6 +275,9 @@ func TestBuildOutputs(t *testing.T) {
 		r := must(t, docker(t, "buildx", "imagetools", "inspect", "--format", "{{json .Provenance}}", dest))
 		if !strings.Contains(r.Stdout, "buildDefinition") && !strings.Contains(r.Stdout, "buildType") {
 			t.Errorf("provenance: %s", r.Stdout)
+		}
+		if strings.Contains(docker(t, "info", "-f", "{{.DriverStatus}}").Stdout, "io.containerd.snapshotter") {
+			return // an Engine that can
 		}
 		if r := build(t, "default", "--attest", "type=provenance"); r.Status != 1 || !strings.Contains(r.Stderr, "cannot write attestations") {
 			t.Errorf("status %d, stderr %q", r.Status, r.Stderr)
