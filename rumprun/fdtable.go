@@ -58,11 +58,23 @@ func (d *Description) IncRef() { d.refs.Add(1) }
 // DecRef drops a reference; the last one releases the file.
 func (d *Description) DecRef() {
 	if d.refs.Add(-1) == 0 {
-		if l := d.locks.Load(); l != nil {
-			l.Release(d)
-		}
-		d.interests.Drop()
-		d.File.Release()
+		d.release()
+	}
+}
+
+func (d *Description) release() {
+	if l := d.locks.Load(); l != nil {
+		l.Release(d)
+	}
+	d.interests.Drop()
+	d.File.Release()
+}
+
+// dropLater is DecRef for a caller that holds locks: the file is released by
+// another goroutine.
+func (d *Description) dropLater() {
+	if d.refs.Add(-1) == 0 {
+		go d.release()
 	}
 }
 

@@ -132,13 +132,19 @@ func (p *Process) procFD(fd int) (procfs.FD, bool) {
 	if err != nil {
 		return procfs.FD{}, false
 	}
-	defer d.DecRef()
-	o := procfs.FD{Entry: d.entry, Flags: d.StatusFlags(), Stat: d.Stat}
+	// The Namespace's lock may be held: the description is not released here.
+	defer d.dropLater()
+	o := procfs.FD{Entry: d.entry, Flags: d.StatusFlags(), Stat: d.Stat, Position: func() int64 {
+		// Not before it is asked for: a directory's position is protected by
+		// a lock that is taken before the Namespace's.
+		pos, err := d.Seek(0, unix.SEEK_CUR)
+		if err != nil {
+			return 0
+		}
+		return pos
+	}}
 	if on, _ := p.fds.CloExec(fd); on {
 		o.Flags |= unix.O_CLOEXEC
-	}
-	if pos, err := d.Seek(0, unix.SEEK_CUR); err == nil {
-		o.Position = pos
 	}
 	if d.entry != nil {
 		return o, true

@@ -72,7 +72,7 @@ func (f *fs) fdInfoDir(path string, pid int32) vfs.Inode {
 				if err != nil {
 					return nil, err
 				}
-				return fmt.Appendf(nil, "pos:\t%d\nflags:\t0%o\nmnt_id:\t0\nino:\t%d\n%s", o.Position, o.Flags, st.Ino, o.Extra), nil
+				return fmt.Appendf(nil, "pos:\t%d\nflags:\t0%o\nmnt_id:\t0\nino:\t%d\n%s", o.Position(), o.Flags, st.Ino, o.Extra), nil
 			},
 		}
 	})

@@ -80,7 +80,7 @@ type FD struct {
 	Entry    *vfs.Dentry
 	Label    string
 	Flags    uint32 // status flags, with O_CLOEXEC
-	Position int64
+	Position func() int64
 	// Reopen opens the file again, for open(2) of /proc/self/fd/N where Entry
 	// is nil; nil: ENXIO.
 	Reopen func(flags uint32) (vfs.File, error)
