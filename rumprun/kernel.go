@@ -14,6 +14,7 @@ import (
 
 	"github.com/nabla-build/nabla-build/rumprun/event"
 	"github.com/nabla-build/nabla-build/rumprun/hypercall"
+	"github.com/nabla-build/nabla-build/rumprun/inotify"
 	"github.com/nabla-build/nabla-build/rumprun/mm"
 )
 
@@ -27,6 +28,7 @@ type Kernel struct {
 	futexes  futexTable
 	files    fileState
 	events   event.Space
+	inotify  inotify.Space
 	net      network
 
 	mu       sync.Mutex // protects the maps and nextTID; taken before Process.mu

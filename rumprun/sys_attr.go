@@ -35,7 +35,11 @@ func (t *Task) change(fd int, path uintptr, flags int, follow bool, f func(*vfs.
 	if err != nil {
 		return 0, err
 	}
-	return 0, f(t.vfsContext(), i)
+	if err := f(t.vfsContext(), i); err != nil {
+		return 0, err
+	}
+	t.p.fs.ns.Notify(o.entry, unix.IN_ATTRIB)
+	return 0, nil
 }
 
 // changeFD is change for a descriptor. A pipe or socket takes the change and
@@ -49,7 +53,11 @@ func (t *Task) changeFD(fd int, f func(*vfs.Context, vfs.Inode) error) (uintptr,
 	if o.entry == nil {
 		return 0, nil
 	}
-	return 0, f(t.vfsContext(), o.entry.Inode())
+	if err := f(t.vfsContext(), o.entry.Inode()); err != nil {
+		return 0, err
+	}
+	t.p.fs.ns.Notify(o.entry, unix.IN_ATTRIB)
+	return 0, nil
 }
 
 func chmod(mode uintptr) func(*vfs.Context, vfs.Inode) error {

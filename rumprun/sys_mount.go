@@ -2,7 +2,7 @@ package rumprun
 
 import "golang.org/x/sys/unix"
 
-// mountCalls are calls on mounts, watches and file handles, none of which a
+// mountCalls are calls on mounts and file handles, none of which a
 // guest may or can use.
 var mountCalls = []Call{
 	{unix.SYS_MOUNT, "mount", sysNotPermitted, Unsupported, mountNote},
@@ -22,10 +22,6 @@ var mountCalls = []Call{
 	{unix.SYS_NAME_TO_HANDLE_AT, "name_to_handle_at", sysNoHandle, Unsupported, "EOPNOTSUPP: files have no handles"},
 	{unix.SYS_QUOTACTL, "quotactl", nil, Unsupported, "no quotas"},
 	{unix.SYS_QUOTACTL_FD, "quotactl_fd", nil, Unsupported, "no quotas"},
-	{unix.SYS_INOTIFY_INIT, "inotify_init", nil, Unsupported, "file changes are not reported"},
-	{unix.SYS_INOTIFY_INIT1, "inotify_init1", nil, Unsupported, "file changes are not reported"},
-	{unix.SYS_INOTIFY_ADD_WATCH, "inotify_add_watch", nil, Unsupported, "file changes are not reported"},
-	{unix.SYS_INOTIFY_RM_WATCH, "inotify_rm_watch", nil, Unsupported, "file changes are not reported"},
 	{unix.SYS_FANOTIFY_INIT, "fanotify_init", nil, Unsupported, "file changes are not reported"},
 	{unix.SYS_FANOTIFY_MARK, "fanotify_mark", nil, Unsupported, "file changes are not reported"},
 	{unix.SYS_LOOKUP_DCOOKIE, "lookup_dcookie", nil, Unsupported, "removed from Linux"},

@@ -49,7 +49,11 @@ func sysTruncate(t *Task, a Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	return 0, vfs.Truncate(t.vfsContext(), o.entry.Inode(), int64(a[1]))
+	if err := vfs.Truncate(t.vfsContext(), o.entry.Inode(), int64(a[1])); err != nil {
+		return 0, err
+	}
+	t.p.fs.ns.Notify(o.entry, unix.IN_MODIFY)
+	return 0, nil
 }
 
 // sysFallocate is fallocate(2).

@@ -112,7 +112,11 @@ func (t *Task) setxattr(a Args, how xattrHow) (uintptr, error) {
 		return 0, err
 	}
 	defer o.release()
-	return 0, vfs.SetXattr(t.vfsContext(), i, name, v, fl)
+	if err := vfs.SetXattr(t.vfsContext(), i, name, v, fl); err != nil {
+		return 0, err
+	}
+	t.p.fs.ns.Notify(o.entry, unix.IN_ATTRIB)
+	return 0, nil
 }
 
 func (t *Task) listxattr(a Args, how xattrHow) (uintptr, error) {
@@ -142,7 +146,11 @@ func (t *Task) removexattr(a Args, how xattrHow) (uintptr, error) {
 		return 0, err
 	}
 	defer o.release()
-	return 0, vfs.RemoveXattr(t.vfsContext(), i, name)
+	if err := vfs.RemoveXattr(t.vfsContext(), i, name); err != nil {
+		return 0, err
+	}
+	t.p.fs.ns.Notify(o.entry, unix.IN_ATTRIB)
+	return 0, nil
 }
 
 // sysGetxattr, sysLgetxattr and sysFgetxattr are getxattr(2).

@@ -1,6 +1,9 @@
 package vfs
 
-import "strings"
+import (
+	"strings"
+	"sync/atomic"
+)
 
 // Dentry is a name in the tree: an entry of a directory, or the root of a
 // mounted file system. Its fields are protected by the Namespace's lock, but
@@ -13,6 +16,8 @@ type Dentry struct {
 	mounted *Dentry // root of what is mounted here
 	covers  *Dentry // for such a root: the mount point
 	dead    bool    // removed: has no path any more
+
+	opens atomic.Int32 // open descriptions found by this name (Tracked)
 }
 
 // NewDentry makes the entry name of directory parent; parent nil makes the

@@ -11,6 +11,7 @@ import (
 // entries that stay are listed exactly once, at unchanged offsets.
 type DirFile struct {
 	Base
+	Tracked
 	ns  *Namespace
 	ctx Context // of the opener
 	d   *Dentry
@@ -31,6 +32,8 @@ func (f *DirFile) Write([]byte) (int, error)        { return 0, unix.EBADF }
 func (f *DirFile) Pwrite([]byte, int64) (int, error) {
 	return 0, unix.EBADF
 }
+
+func (f *DirFile) Release() { f.Closed(unix.O_RDONLY) }
 
 func (f *DirFile) Stat() (unix.Stat_t, error) {
 	a := f.d.inode.Attr()
@@ -65,6 +68,14 @@ func (f *DirFile) Seek(off int64, whence int) (int64, error) {
 // on, until emit answers false; that entry is not consumed. next is the offset
 // behind the entry. A directory that has been removed is ENOENT.
 func (f *DirFile) ReadDir(emit func(e DirEntry, next int64) bool) error {
+	err := f.readDir(emit)
+	if err == nil {
+		f.Accessed()
+	}
+	return err
+}
+
+func (f *DirFile) readDir(emit func(e DirEntry, next int64) bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.refresh(); err != nil {

@@ -12,8 +12,9 @@ import (
 // system and what is mounted on it. One lock covers all look-ups and changes
 // of names, so each operation is atomic.
 type Namespace struct {
-	mu   sync.Mutex
-	root *Dentry
+	mu    sync.Mutex
+	root  *Dentry
+	marks marks
 }
 
 // NewNamespace makes a namespace of the file system whose root directory is
@@ -155,13 +156,17 @@ func (n *Namespace) newEntry(c *Context, base *Dentry, path string, isDir bool) 
 // Mkdir is mkdirat(2).
 func (n *Namespace) Mkdir(c *Context, base *Dentry, path string, mode uint32) error {
 	n.mu.Lock()
-	defer n.mu.Unlock()
+	defer n.unlock()
 	p, err := n.newEntry(c, base, path, true)
 	if err != nil {
 		return err
 	}
-	_, err = p.dir.inode.Create(c, p.dir, p.name, newAttr(c, p.dir, unix.S_IFDIR|mode&0o1777))
-	return err
+	d, err := p.dir.inode.Create(c, p.dir, p.name, newAttr(c, p.dir, unix.S_IFDIR|mode&0o1777))
+	if err != nil {
+		return err
+	}
+	n.made(p.dir, p.name, d.inode)
+	return nil
 }
 
 // Mknod is mknodat(2). It returns the new entry: bind(2) attaches a socket to
@@ -178,7 +183,7 @@ func (n *Namespace) Mknod(c *Context, base *Dentry, path string, mode uint32, de
 		return nil, unix.EINVAL
 	}
 	n.mu.Lock()
-	defer n.mu.Unlock()
+	defer n.unlock()
 	p, err := n.newEntry(c, base, path, false)
 	if err != nil {
 		return nil, err
@@ -189,7 +194,12 @@ func (n *Namespace) Mknod(c *Context, base *Dentry, path string, mode uint32, de
 	}
 	a := newAttr(c, p.dir, mode)
 	a.Rdev = dev
-	return p.dir.inode.Create(c, p.dir, p.name, a)
+	d, err := p.dir.inode.Create(c, p.dir, p.name, a)
+	if err != nil {
+		return nil, err
+	}
+	n.made(p.dir, p.name, d.inode)
+	return d, nil
 }
 
 // Symlink is symlinkat(2).
@@ -201,19 +211,23 @@ func (n *Namespace) Symlink(c *Context, target string, base *Dentry, path string
 		return unix.ENAMETOOLONG
 	}
 	n.mu.Lock()
-	defer n.mu.Unlock()
+	defer n.unlock()
 	p, err := n.newEntry(c, base, path, false)
 	if err != nil {
 		return err
 	}
-	_, err = p.dir.inode.Symlink(c, p.dir, p.name, target, newAttr(c, p.dir, unix.S_IFLNK|0o777))
-	return err
+	d, err := p.dir.inode.Symlink(c, p.dir, p.name, target, newAttr(c, p.dir, unix.S_IFLNK|0o777))
+	if err != nil {
+		return err
+	}
+	n.made(p.dir, p.name, d.inode)
+	return nil
 }
 
 // Link is linkat(2): old is what the first path named.
 func (n *Namespace) Link(c *Context, old *Dentry, base *Dentry, path string) error {
 	n.mu.Lock()
-	defer n.mu.Unlock()
+	defer n.unlock()
 	p, err := n.newEntry(c, base, path, false)
 	if err != nil {
 		return err
@@ -227,14 +241,20 @@ func (n *Namespace) Link(c *Context, old *Dentry, base *Dentry, path string) err
 	case oa.Nlink == 0 && !old.detached():
 		return unix.ENOENT
 	}
-	_, err = p.dir.inode.Link(c, p.dir, p.name, old.inode)
-	return err
+	if _, err = p.dir.inode.Link(c, p.dir, p.name, old.inode); err != nil {
+		return err
+	}
+	if n.watched() {
+		n.linkCount(old.inode)
+		n.made(p.dir, p.name, old.inode)
+	}
+	return nil
 }
 
 // Unlink is unlinkat(2) without AT_REMOVEDIR.
 func (n *Namespace) Unlink(c *Context, base *Dentry, path string) error {
 	n.mu.Lock()
-	defer n.mu.Unlock()
+	defer n.unlock()
 	p, err := n.walk(c, base, path, parentOnly, 0)
 	if err != nil {
 		return err
@@ -260,13 +280,17 @@ func (n *Namespace) Unlink(c *Context, base *Dentry, path string) error {
 	if p.d.covers != nil {
 		return unix.EBUSY
 	}
-	return p.dir.inode.Remove(c, p.dir, p.d)
+	if err := p.dir.inode.Remove(c, p.dir, p.d); err != nil {
+		return err
+	}
+	n.removed(p.dir, p.d)
+	return nil
 }
 
 // Rmdir is rmdir(2).
 func (n *Namespace) Rmdir(c *Context, base *Dentry, path string) error {
 	n.mu.Lock()
-	defer n.mu.Unlock()
+	defer n.unlock()
 	p, err := n.walk(c, base, path, parentOnly, 0)
 	switch {
 	case err != nil:
@@ -287,7 +311,11 @@ func (n *Namespace) Rmdir(c *Context, base *Dentry, path string) error {
 	if err := mayDelete(c, p.dir, p.d, true); err != nil {
 		return err
 	}
-	return p.dir.inode.Remove(c, p.dir, p.d)
+	if err := p.dir.inode.Remove(c, p.dir, p.d); err != nil {
+		return err
+	}
+	n.removed(p.dir, p.d)
+	return nil
 }
 
 // Rename is renameat2(2).
@@ -297,7 +325,7 @@ func (n *Namespace) Rename(c *Context, oldBase *Dentry, oldPath string, newBase 
 		return unix.EINVAL
 	}
 	n.mu.Lock()
-	defer n.mu.Unlock()
+	defer n.unlock()
 	from, err := n.walk(c, oldBase, oldPath, parentOnly, 0)
 	if err != nil {
 		return err
@@ -384,7 +412,18 @@ func (n *Namespace) Rename(c *Context, oldBase *Dentry, oldPath string, newBase 
 	if from.d.covers != nil || to.d != nil && to.d.covers != nil {
 		return unix.EBUSY
 	}
-	return from.dir.inode.Rename(c, from.dir, from.d, to.dir, to.name, to.d, flags)
+	if err := from.dir.inode.Rename(c, from.dir, from.d, to.dir, to.name, to.d, flags); err != nil {
+		return err
+	}
+	switch {
+	case !n.watched():
+	case exchange:
+		n.moved(from.dir, from.name, from.d, nil)
+		n.moved(to.dir, to.name, to.d, nil)
+	default:
+		n.moved(from.dir, from.name, from.d, to.d)
+	}
+	return nil
 }
 
 // WriteFile makes path a regular file with content and permissions perm,

@@ -56,9 +56,12 @@ func (n *Namespace) Open(c *Context, base *Dentry, path string, flags uint32, mo
 		if err = mayCreate(c, p.dir); err == nil {
 			p.d, err = p.dir.inode.Create(c, p.dir, p.name, newAttr(c, p.dir, unix.S_IFREG|mode&0o7777))
 		}
+		if err == nil {
+			n.made(p.dir, p.name, p.d.inode)
+		}
 		created = true
 	}
-	n.mu.Unlock()
+	n.unlock()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -91,6 +94,23 @@ func (n *Namespace) OpenDentry(c *Context, d *Dentry, flags uint32) (File, error
 }
 
 func (n *Namespace) openDentry(c *Context, d *Dentry, flags uint32, created bool) (File, error) {
+	f, err := n.openInode(c, d, flags, created)
+	if err != nil {
+		return nil, err
+	}
+	if t, ok := f.(tracker); ok {
+		t.track(n, d)
+	}
+	if flags&unix.O_PATH == 0 {
+		n.Notify(d, unix.IN_OPEN)
+		if flags&unix.O_TRUNC != 0 && !created {
+			n.Notify(d, unix.IN_MODIFY)
+		}
+	}
+	return f, nil
+}
+
+func (n *Namespace) openInode(c *Context, d *Dentry, flags uint32, created bool) (File, error) {
 	a := d.inode.Attr()
 	if flags&unix.O_DIRECTORY != 0 && !created && !a.IsDir() {
 		return nil, unix.ENOTDIR
@@ -144,8 +164,11 @@ func (n *Namespace) openDentry(c *Context, d *Dentry, flags uint32, created bool
 // needs an open file is EBADF.
 type pathFile struct {
 	Base
+	Tracked
 	inode Inode
 }
+
+func (f *pathFile) Release() { f.Closed(unix.O_PATH) }
 
 func (f *pathFile) Read([]byte) (int, error)          { return 0, unix.EBADF }
 func (f *pathFile) Write([]byte) (int, error)         { return 0, unix.EBADF }

@@ -12,6 +12,7 @@ import (
 // file is an open regular file.
 type file struct {
 	vfs.Base
+	vfs.Tracked
 	n     *node
 	creds *vfs.Creds // of the opener: they count for writes too
 	mu    sync.Mutex // protects pos; taken before n.mu
@@ -29,17 +30,29 @@ func (f *file) Release() {
 	n.opens--
 	n.free()
 	n.mu.Unlock()
+	f.Closed(f.StatusFlags())
 }
 
 func (f *file) Read(p []byte) (int, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	n, err := f.Pread(p, f.pos)
+	n, err := f.pread(p, f.pos)
 	f.pos += int64(n)
+	f.mu.Unlock()
+	if n > 0 {
+		f.Accessed()
+	}
 	return n, err
 }
 
 func (f *file) Pread(p []byte, off int64) (int, error) {
+	n, err := f.pread(p, off)
+	if n > 0 {
+		f.Accessed()
+	}
+	return n, err
+}
+
+func (f *file) pread(p []byte, off int64) (int, error) {
 	if off < 0 || off > maxFileSize-int64(len(p)) {
 		return 0, unix.EINVAL
 	}
@@ -63,10 +76,13 @@ func (f *file) read(p []byte, off int64) int {
 
 func (f *file) Write(p []byte) (int, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	k, end, err := f.write(p, f.pos)
 	if k > 0 {
 		f.pos = end
+	}
+	f.mu.Unlock()
+	if k > 0 {
+		f.Modified()
 	}
 	return k, err
 }
@@ -78,6 +94,9 @@ func (f *file) Pwrite(p []byte, off int64) (int, error) {
 		return 0, unix.EINVAL
 	}
 	k, _, err := f.write(p, off)
+	if k > 0 {
+		f.Modified()
+	}
 	return k, err
 }
 
@@ -148,6 +167,7 @@ func (f *file) Truncate(size int64) error {
 	f.n.mu.Lock()
 	f.n.written(f.creds)
 	f.n.mu.Unlock()
+	f.Modified()
 	return nil
 }
 
@@ -161,6 +181,9 @@ func (f *file) Allocate(mode uint32, off, n int64) error {
 	err := f.allocate(mode, off, n)
 	if shared {
 		f.n.refill(off, n)
+	}
+	if err == nil {
+		f.Modified()
 	}
 	return err
 }

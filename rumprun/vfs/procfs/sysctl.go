@@ -79,6 +79,11 @@ func (f *fs) sysctl() vfs.Inode {
 			"protected_hardlinks": fixed("fs/protected_hardlinks", "0"),
 			"protected_symlinks":  fixed("fs/protected_symlinks", "0"),
 			"suid_dumpable":       fixed("fs/suid_dumpable", "0"),
+			"inotify": f.dir("sys/fs/inotify", map[string]vfs.Inode{
+				"max_queued_events":  fixed("fs/inotify/max_queued_events", "16384"),
+				"max_user_instances": fixed("fs/inotify/max_user_instances", "128"),
+				"max_user_watches":   fixed("fs/inotify/max_user_watches", "65536"),
+			}),
 		}),
 		"net": f.dir("sys/net", map[string]vfs.Inode{
 			"core": f.dir("sys/net/core", map[string]vfs.Inode{
