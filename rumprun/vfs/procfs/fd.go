@@ -72,7 +72,11 @@ func (f *fs) fdInfoDir(path string, pid int32) vfs.Inode {
 				if err != nil {
 					return nil, err
 				}
-				return fmt.Appendf(nil, "pos:\t%d\nflags:\t0%o\nmnt_id:\t0\nino:\t%d\n%s", o.Position(), o.Flags, st.Ino, o.Extra), nil
+				pos := int64(0)
+				if o.Position != nil {
+					pos = o.Position()
+				}
+				return fmt.Appendf(nil, "pos:\t%d\nflags:\t0%o\nmnt_id:\t0\nino:\t%d\n%s", pos, o.Flags, st.Ino, o.Extra), nil
 			},
 		}
 	})

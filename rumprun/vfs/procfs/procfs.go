@@ -79,8 +79,8 @@ type FD struct {
 	// like, which Label names ("pipe:[12]").
 	Entry    *vfs.Dentry
 	Label    string
-	Flags    uint32 // status flags, with O_CLOEXEC
-	Position func() int64
+	Flags    uint32       // status flags, with O_CLOEXEC
+	Position func() int64 // nil: it has none
 	// Reopen opens the file again, for open(2) of /proc/self/fd/N where Entry
 	// is nil; nil: ENXIO.
 	Reopen func(flags uint32) (vfs.File, error)
