@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/docker/cli/cli/command"
 	"github.com/docker/cli/cli/connhelper/commandconn"
@@ -76,8 +77,17 @@ func Connect(ctx context.Context, w Where) (*Daemon, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", d.Name, err)
 	}
-	if err := d.ask(ctx); err != nil {
+	// Long enough for a builder that has to be started first.
+	asking, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("no answer within a minute"))
+	defer cancel()
+	if err := d.ask(asking); err != nil {
 		d.Close()
+		switch {
+		case ctx.Err() != nil:
+			err = ctx.Err()
+		case asking.Err() != nil:
+			err = context.Cause(asking)
+		}
 		return nil, fmt.Errorf("connect to %s: %w%s", d.Name, err, d.hint())
 	}
 	return d, nil
