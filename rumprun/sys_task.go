@@ -32,18 +32,6 @@ var taskCalls = []Call{
 	{unix.SYS_SETPGID, "setpgid", sysSetpgid, Partial, "one process group"},
 	{unix.SYS_GETSID, "getsid", sysGetpgid, Partial, "one session"},
 	{unix.SYS_SETSID, "setsid", sysSetsid, Partial, "the first process leads its session already (EPERM)"},
-	{unix.SYS_SCHED_YIELD, "sched_yield", sysSchedYield, Full, ""},
-	{unix.SYS_SCHED_GETAFFINITY, "sched_getaffinity", sysSchedGetaffinity, Full, ""},
-	{unix.SYS_SCHED_SETAFFINITY, "sched_setaffinity", sysSchedSetaffinity, Full, ""},
-	{unix.SYS_SCHED_GETSCHEDULER, "sched_getscheduler", sysSchedGetscheduler, Partial, "SCHED_OTHER only"},
-	{unix.SYS_SCHED_SETSCHEDULER, "sched_setscheduler", sysSchedSetscheduler, Partial, "SCHED_OTHER only; others EPERM"},
-	{unix.SYS_SCHED_GETPARAM, "sched_getparam", sysSchedGetparam, Full, ""},
-	{unix.SYS_SCHED_SETPARAM, "sched_setparam", sysSchedSetparam, Partial, "priority 0 only"},
-	{unix.SYS_SCHED_GET_PRIORITY_MAX, "sched_get_priority_max", sysSchedPriorityMax, Full, ""},
-	{unix.SYS_SCHED_GET_PRIORITY_MIN, "sched_get_priority_min", sysSchedPriorityMin, Full, ""},
-	{unix.SYS_GETPRIORITY, "getpriority", sysGetpriority, Partial, "always the default, 0"},
-	{unix.SYS_SETPRIORITY, "setpriority", sysSetpriority, Partial, "accepted, without effect"},
-	{unix.SYS_GETCPU, "getcpu", sysGetcpu, Full, ""},
 	{unix.SYS_MEMBARRIER, "membarrier", sysMembarrier, Full, ""},
 }
 
@@ -128,6 +116,7 @@ func (t *Task) clone(c *linux.CloneArgs) (uintptr, error) {
 	}
 	u := t.p.newTask(ctx)
 	u.comm = t.comm
+	u.sched.inherit(&t.sched)
 	u.setMask(t.mask())
 	if c.Flags&unix.CLONE_PARENT_SETTID != 0 {
 		copyOut(t, uintptr(c.ParentTID), u.tid)
@@ -319,135 +308,6 @@ func sysSetpgid(t *Task, a Args) (uintptr, error) {
 }
 
 func sysSetsid(t *Task, _ Args) (uintptr, error) { return 0, unix.EPERM }
-
-func sysSchedYield(t *Task, _ Args) (uintptr, error) {
-	yield()
-	return 0, nil
-}
-
-// schedTarget checks a thread number of the sched_ calls (0: the caller).
-func (t *Task) schedTarget(tid uintptr) error {
-	if int32(tid) < 0 {
-		return unix.EINVAL
-	}
-	if tid != 0 && t.k.task(int32(tid)) == nil {
-		return unix.ESRCH
-	}
-	return nil
-}
-
-// sysSchedGetaffinity is sched_getaffinity(2): one processor, number 0.
-func sysSchedGetaffinity(t *Task, a Args) (uintptr, error) {
-	if err := t.schedTarget(a[0]); err != nil {
-		return 0, err
-	}
-	if a[1] < 8 || a[1]%8 != 0 {
-		return 0, unix.EINVAL
-	}
-	return 8, copyOut(t, a[2], uint64(1))
-}
-
-func sysSchedSetaffinity(t *Task, a Args) (uintptr, error) {
-	if err := t.schedTarget(a[0]); err != nil {
-		return 0, err
-	}
-	b, err := t.Bytes(a[2], int(min(a[1], 128)), false)
-	if err != nil {
-		return 0, err
-	}
-	if len(b) == 0 || b[0]&1 == 0 {
-		return 0, unix.EINVAL
-	}
-	return 0, nil
-}
-
-func sysSchedGetscheduler(t *Task, a Args) (uintptr, error) { return 0, t.schedTarget(a[0]) }
-
-func sysSchedSetscheduler(t *Task, a Args) (uintptr, error) {
-	if err := t.schedTarget(a[0]); err != nil {
-		return 0, err
-	}
-	prio, err := copyIn[int32](t, a[2])
-	if err != nil {
-		return 0, err
-	}
-	switch a[1] &^ 0x40000000 { // SCHED_RESET_ON_FORK
-	case 0, 3, 5: // OTHER, BATCH, IDLE
-		if prio != 0 {
-			return 0, unix.EINVAL
-		}
-		return 0, nil
-	case 1, 2: // FIFO, RR
-		return 0, unix.EPERM
-	}
-	return 0, unix.EINVAL
-}
-
-func sysSchedGetparam(t *Task, a Args) (uintptr, error) {
-	if err := t.schedTarget(a[0]); err != nil {
-		return 0, err
-	}
-	return 0, copyOut(t, a[1], int32(0))
-}
-
-func sysSchedSetparam(t *Task, a Args) (uintptr, error) {
-	if err := t.schedTarget(a[0]); err != nil {
-		return 0, err
-	}
-	prio, err := copyIn[int32](t, a[1])
-	if err == nil && prio != 0 {
-		err = unix.EINVAL
-	}
-	return 0, err
-}
-
-func sysSchedPriorityMax(t *Task, a Args) (uintptr, error) {
-	switch a[0] {
-	case 1, 2:
-		return 99, nil
-	case 0, 3, 5, 6:
-		return 0, nil
-	}
-	return 0, unix.EINVAL
-}
-
-func sysSchedPriorityMin(t *Task, a Args) (uintptr, error) {
-	switch a[0] {
-	case 1, 2:
-		return 1, nil
-	case 0, 3, 5, 6:
-		return 0, nil
-	}
-	return 0, unix.EINVAL
-}
-
-func sysGetpriority(t *Task, a Args) (uintptr, error) {
-	if a[0] > 2 {
-		return 0, unix.EINVAL
-	}
-	return 20, nil // the raw call answers 20 - nice
-}
-
-func sysSetpriority(t *Task, a Args) (uintptr, error) {
-	if a[0] > 2 {
-		return 0, unix.EINVAL
-	}
-	if int32(a[2]) < 0 {
-		return 0, unix.EACCES
-	}
-	return 0, nil
-}
-
-func sysGetcpu(t *Task, a Args) (uintptr, error) {
-	for _, p := range a[:2] {
-		if p != 0 {
-			if err := copyOut(t, p, uint32(0)); err != nil {
-				return 0, err
-			}
-		}
-	}
-	return 0, nil
-}
 
 // sysMembarrier is membarrier(2): with one host thread every barrier has
 // happened.

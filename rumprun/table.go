@@ -29,7 +29,8 @@ var calls = [][]Call{
 	// Each subsystem adds its list here, one line each:
 	memoryCalls,  // memory (sys_mm.go)
 	execCalls,    // execve (exec.go)
-	taskCalls,    // threads, futexes, scheduling (sys_task.go)
+	taskCalls,    // threads, futexes (sys_task.go)
+	schedCalls,   // scheduling (sys_sched.go)
 	signalCalls,  // signals (sys_signal.go)
 	timeCalls,    // clocks and timers (sys_time.go)
 	credCalls,    // users and groups (sys_creds.go)

@@ -48,7 +48,8 @@ type Task struct {
 	clearTID   uintptr // CLONE_CHILD_CLEARTID
 	robustList uintptr
 	futexWaiter
-	comm [16]byte
+	comm  [16]byte
+	sched scheduling
 
 	cpu     time.Duration // used so far, without the current turn
 	waiting atomic.Bool   // blocked in a call, not runnable

@@ -2,7 +2,7 @@
 #include <linux/futex.h>
 static pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t c = PTHREAD_COND_INITIALIZER;
-static int count, stage;
+static int count, stage, spinning;
 static __thread int mine = 7;
 static void *add(void *p)
 {
@@ -19,10 +19,10 @@ static void *add(void *p)
 static void *spin(void *p)
 {
 	volatile int *stop = p;
-	long n = 0;
+	__atomic_add_fetch(&spinning, 1, __ATOMIC_SEQ_CST);
 	while (!*stop)
-		n++;
-	return (void *)(long)(n > 0);
+		;
+	return (void *)1;
 }
 static void *waiter(void *p)
 {
@@ -57,7 +57,9 @@ int main(void)
 	volatile int stop = 0;
 	pthread_create(&t[0], 0, spin, (void *)&stop);
 	pthread_create(&t[1], 0, spin, (void *)&stop);
-	usleep(50000);
+	do
+		usleep(50000);
+	while (__atomic_load_n(&spinning, __ATOMIC_SEQ_CST) < 2);
 	stop = 1;
 	pthread_join(t[0], &r);
 	printf("spin 0 ran %ld\n", (long)r);
