@@ -55,8 +55,12 @@ build/images/cpython-base.tar: images/mkbase.sh
 	mkdir -p $(@D)
 	images/mkbase.sh $@ python3 libpython3.11-testsuite ca-certificates openssl tzdata libsqlite3-0 netbase media-types
 
-build/images/cpython: build/images/cpython-base.tar test/cpython/driver/run.py images/mkimage/main.go
-	$(GO) run ./images/mkimage -base $< -add test/cpython/driver:/usr/lib/nabla-cpython \
+build/cpython-sqlite: test/cpython/sqlite.sh
+	test/cpython/sqlite.sh $@
+	touch $@
+
+build/images/cpython: build/images/cpython-base.tar build/cpython-sqlite test/cpython/driver/run.py images/mkimage/main.go
+	$(GO) run ./images/mkimage -base $< -add test/cpython/driver:/usr/lib/nabla-cpython -add build/cpython-sqlite:/usr/lib/python3.11/test \
 		-entrypoint '["python3","/usr/lib/nabla-cpython/run.py"]' $@
 	touch $@
 

@@ -85,6 +85,13 @@ func run(ctx context.Context, o options) (bool, error) {
 	if o.work, err = filepath.Abs(o.work); err != nil { // runc takes relative paths as the bundle's
 		return false, err
 	}
+	if err := os.MkdirAll(o.work, 0o755); err != nil {
+		return false, err
+	}
+	// A module of its own, so that ./... of the repository leaves these files out.
+	if err := os.WriteFile(filepath.Join(o.work, "go.mod"), []byte("module cpython-results\n"), 0o644); err != nil {
+		return false, err
+	}
 	native, err := openSide("native", o.native, o.work, false)
 	if err != nil {
 		return false, err
