@@ -10,6 +10,7 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 mkdir -p "$tmp/lists/partial" "$tmp/sources"
 for f in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
+	[ -f "$f" ] || continue
 	case $f in
 	*.sources) sed 's/^Types:.*/Types: deb-src/' "$f" >"$tmp/sources/${f##*/}" ;;
 	*.list) sed -n 's/^deb\(-src\)\{0,1\} /deb-src /p' "$f" >"$tmp/sources/${f##*/}" ;;
