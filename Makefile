@@ -64,6 +64,11 @@ build/images/cpython: build/images/cpython-base.tar build/cpython-sqlite test/cp
 		-entrypoint '["python3","/usr/lib/nabla-cpython/run.py"]' $@
 	touch $@
 
+# Where Go's own tests run; test/gostd adds the tests.
+build/images/gostd-base.tar: images/mkbase.sh
+	mkdir -p $(@D)
+	images/mkbase.sh $@ netbase tzdata media-types ca-certificates procps iproute2
+
 build/images/cpython-nabla: build/images/cpython bin/nabla-build
 	rm -rf $@
 	bin/nabla-build relink --quiet oci:build/images/cpython oci:$@
@@ -96,13 +101,18 @@ test-buildkit: packages
 	$(GO) test -tags integration -count=1 -timeout 40m -v ./test/buildkit
 
 # The long forms of the conformance tests; make test runs short ones. Hours.
-.PHONY: conformance conformance-python
-conformance: conformance-python
+.PHONY: conformance conformance-python conformance-go
+conformance: conformance-python conformance-go
 
 # CPython's tests natively and inside. FLAGS: see test/cpython/main.go. What was
 # run before with the same images is not run again.
 conformance-python: packages build/images/cpython-nabla
 	$(GO) run ./test/cpython $(FLAGS)
+
+# The tests of Go's standard library natively and inside. FLAGS: see
+# test/gostd/main.go.
+conformance-go: packages all build/images/gostd-base.tar
+	$(GO) run ./test/gostd $(FLAGS)
 
 # The Go runtime behind the gate: 100 runs, half of them with the collector's own
 # checks on.
