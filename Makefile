@@ -29,6 +29,16 @@ $(ASSETS)/nabla-netd: build/nabla-netd
 bin/nabla-build: $(ASSETS)/nabla $(ASSETS)/nabla-netd $(shell find . -name '*.go' -not -path './test/*') go.mod
 	$(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X github.com/nabla-build/nabla-build/release.Version=$(VERSION) -X github.com/nabla-build/nabla-build/release.Frontend=$(FRONTEND_IMAGE)' -o $@ ./cmd/nabla-build
 
+# The BuildKit frontend: its program, and its image without Docker. FRONTEND says
+# where the image goes: a name in a registry, oci:DIR or docker-archive:FILE.
+FRONTEND ?= oci:build/frontend
+bin/nabla-frontend: $(ASSETS)/nabla $(ASSETS)/nabla-netd $(shell find . -name '*.go' -not -path './test/*') go.mod
+	$(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X github.com/nabla-build/nabla-build/release.Version=$(VERSION)' -o $@ ./cmd/nabla-frontend
+
+.PHONY: frontend-image
+frontend-image: bin/nabla-frontend
+	$(GO) run ./images/mkfrontend -program bin/nabla-frontend -version $(VERSION) $(FRONTEND)
+
 # The Python sample as an ordinary OCI image.
 build/images/python-base.tar: images/mkbase.sh
 	mkdir -p $(@D)
@@ -84,7 +94,7 @@ demo: packages
 
 .PHONY: test
 test: packages
-	$(MAKE) all tools build/images/python
+	$(MAKE) all bin/nabla-frontend tools build/images/python
 	# unsafeptr: guest memory is addressed by number, which is what it warns of.
 	$(GO) vet -unsafeptr=false ./... && $(GO) vet -unsafeptr=false -tags integration ./test/...
 	$(GO) test -v ./... >build/test.log 2>&1 || { grep -E '^(FAIL|panic)|--- FAIL|_test.go:' build/test.log | tail -100; exit 1; }
@@ -97,7 +107,7 @@ test: packages
 # with -short.
 .PHONY: test-buildkit
 test-buildkit: packages
-	$(MAKE) all tools build/images/python
+	$(MAKE) all bin/nabla-frontend tools build/images/python
 	$(GO) test -tags integration -count=1 -timeout 40m -v ./test/buildkit
 
 # The long forms of the conformance tests; make test runs short ones. Hours.

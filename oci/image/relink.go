@@ -78,8 +78,8 @@ var ErrNabla = errors.New("it is a nabla image already")
 
 // Annotations of the base image (OCI image specification, annotations).
 const (
-	annBaseName   = "org.opencontainers.image.base.name"
-	annBaseDigest = "org.opencontainers.image.base.digest"
+	AnnotationBaseName   = "org.opencontainers.image.base.name"
+	AnnotationBaseDigest = "org.opencontainers.image.base.digest"
 )
 
 // Relink makes a nabla image of an ordinary one. It reads the layers that the
@@ -172,10 +172,10 @@ func (r *Result) describe(o Options) error {
 		})
 	}
 	if o.BaseName != "" {
-		r.base[annBaseName] = o.BaseName
+		r.base[AnnotationBaseName] = o.BaseName
 	}
 	if o.BaseDigest != "" {
-		r.base[annBaseDigest] = o.BaseDigest
+		r.base[AnnotationBaseDigest] = o.BaseDigest
 	}
 	rep, err := r.reportJSON()
 	if err != nil {
@@ -236,6 +236,9 @@ func archivePath(d v1.Hash) string { return "/" + nablaDir + "/" + d.Hex + ".cpi
 // isNabla says whether a configuration is that of a nabla image.
 func isNabla(c v1.Config) bool { return slices.Equal(c.Entrypoint, entrypoint()) }
 
+// IsConfig says whether an entrypoint is that of nabla images.
+func IsConfig(entry []string) bool { return slices.Equal(entry, entrypoint()) }
+
 func entrypoint() []string { return []string{"/nabla"} }
 
 // Image makes the OCI image: compresses what is not compressed yet. The image
@@ -283,19 +286,15 @@ func (r *Result) Image(ctx context.Context) (v1.Image, error) {
 // imageConfig is the configuration without layers.
 func (r *Result) imageConfig() *v1.ConfigFile {
 	src := r.config
-	c := configure(src.Config, r.Manifest.Guest)
-	if c.Labels == nil && len(r.base) > 0 {
-		c.Labels = map[string]string{}
-	}
-	maps.Copy(c.Labels, r.base)
 	return &v1.ConfigFile{
 		OS: "linux", Architecture: "amd64", Author: src.Author, Created: src.Created,
-		Config: c, RootFS: v1.RootFS{Type: "layers"},
+		Config: Config(src.Config, r.Manifest.Guest, r.base), RootFS: v1.RootFS{Type: "layers"},
 	}
 }
 
-// configure makes the configuration of a nabla image of its source's.
-func configure(c v1.Config, g manifest.Guest) v1.Config {
+// Config is the configuration of the nabla image that runs the guest of an image
+// with the configuration c. labels are added.
+func Config(c v1.Config, g manifest.Guest, labels map[string]string) v1.Config {
 	c.Entrypoint, c.Env = entrypoint(), g.Env
 	c.WorkingDir = g.WorkingDir
 	if c.User != "" {
@@ -304,6 +303,10 @@ func configure(c v1.Config, g manifest.Guest) v1.Config {
 	c.Healthcheck, c.OnBuild, c.Shell = nil, nil, nil
 	c.Image, c.Hostname, c.Domainname, c.ArgsEscaped = "", "", "", false
 	c.Labels = maps.Clone(c.Labels)
+	if c.Labels == nil && len(labels) > 0 {
+		c.Labels = map[string]string{}
+	}
+	maps.Copy(c.Labels, labels)
 	return c
 }
 

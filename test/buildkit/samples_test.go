@@ -184,25 +184,30 @@ func main() {
 	return dir
 }
 
-// brief is what the short form builds: each sample and each way but one, once.
+// brief is what the short form builds with our frontend: each sample and each
+// way but one, once.
 var brief = map[string]bool{
 	"python/syntax-engine": true, "python/nabla-build-remote": true, "node/syntax-remote": true,
 	"go/buildctl": true, "go/nabla-build-engine": true,
 }
 
-// TestSamples builds every sample in every way, pulls the result, runs it and
+// TestSamples builds every sample in every way, with the stock frontend and with
+// ours, pulls the result, runs it and
 // fetches a page.
 func TestSamples(t *testing.T) {
-	for frontend, image := range map[string]string{"stock": stock(t)} {
+	for frontend, image := range map[string]string{"stock": stock(t), "nabla": nabla(t)} {
 		for name, s := range samples(t) {
 			for _, w := range ways {
-				if testing.Short() && !brief[name+"/"+w.name] {
+				if testing.Short() && (frontend == "stock" || !brief[name+"/"+w.name]) {
 					continue
 				}
 				t.Run(strings.Join([]string{frontend, name, w.name}, "/"), func(t *testing.T) {
 					dest := theRegistry(t).Name(strings.Join([]string{frontend, name}, "/") + ":" + w.name)
 					must(t, w.build(t, image, s, dest))
 					accepted(t, dest)
+					if frontend == "nabla" {
+						relinked(t, dest)
+					}
 					c := runImage(t, dest, s.port)
 					if page := c.get(t, s.path); !strings.Contains(page, s.want) {
 						t.Errorf("page: %s", page)
