@@ -49,6 +49,16 @@ build/images/python: build/images/python-base.tar $(shell find images/python ima
 		-expose 8080 -entrypoint '["python3","/app/server.py"]' $@
 	touch $@
 
+# The Go sample: what images/go/Dockerfile makes.
+build/images/debian-base.tar: images/mkbase.sh
+	mkdir -p $(@D)
+	images/mkbase.sh $@ ca-certificates
+
+build/images/go: build/images/debian-base.tar $(shell find images/go images/mkimage -type f)
+	cd images/go/app && $(GO) vet . && $(GO) build -trimpath -buildvcs=false -o ../../../build/images/go-bin/notes .
+	$(GO) run ./images/mkimage -base $< -add build/images/go-bin:/usr/local/bin -expose 8080 -entrypoint '["/usr/local/bin/notes"]' $@
+	touch $@
+
 # The daemons and programs that the BuildKit tests use, from the module proxy. A
 # module of their own: their replace directives and versions are theirs.
 TOOLS := $(addprefix build/tools/,buildkitd buildctl docker-buildx dockerfile-frontend crane)
@@ -94,7 +104,7 @@ demo: packages
 
 .PHONY: test
 test: packages
-	$(MAKE) all bin/nabla-frontend tools build/images/python
+	$(MAKE) all bin/nabla-frontend tools build/images/python build/images/go
 	# unsafeptr: guest memory is addressed by number, which is what it warns of.
 	$(GO) vet -unsafeptr=false ./... && $(GO) vet -unsafeptr=false -tags integration ./test/...
 	$(GO) test -v ./... >build/test.log 2>&1 || { grep -E '^(FAIL|panic)|--- FAIL|_test.go:' build/test.log | tail -100; exit 1; }
