@@ -20,7 +20,7 @@ var socketCalls = []Call{
 	{unix.SYS_LISTEN, "listen", sysListen, Full, ""},
 	{unix.SYS_ACCEPT, "accept", sysAccept, Full, ""},
 	{unix.SYS_ACCEPT4, "accept4", sysAccept4, Full, ""},
-	{unix.SYS_CONNECT, "connect", sysConnect, Partial, "a TCP socket whose connection failed cannot connect again (ECONNABORTED)"},
+	{unix.SYS_CONNECT, "connect", sysConnect, Full, ""},
 	{unix.SYS_GETSOCKNAME, "getsockname", sysGetsockname, Full, ""},
 	{unix.SYS_GETPEERNAME, "getpeername", sysGetpeername, Full, ""},
 	{unix.SYS_SHUTDOWN, "shutdown", sysShutdown, Full, ""},

@@ -108,13 +108,13 @@ func (s *Socket) recv(v [][]byte, o tcpip.ReadOptions, drop int, now bool) (tcpi
 		return tcpip.ReadResult{}, nil
 	}
 	s.rd.v, s.rd.b, s.rd.drop = v, nil, drop
-	res, terr := s.ep.Read(&s.rd, o)
+	res, terr := s.ep().Read(&s.rd, o)
 	s.rd.v, s.rd.b, s.rd.one[0] = nil, nil, nil
 	switch terr.(type) {
 	case nil:
 		if s.stream() {
 			if !o.Peek && res.Count > 0 {
-				s.ep.ModerateRecvBuf(res.Count)
+				s.ep().ModerateRecvBuf(res.Count)
 			}
 		} else if !res.ControlMessages.Timestamp.IsZero() {
 			s.mu.Lock()
@@ -169,7 +169,7 @@ func (s *Socket) send(v [][]byte, o tcpip.WriteOptions) (int, error) {
 		// it takes all it asked for.
 		done := 0
 		for {
-			n, err := s.ep.Write(&s.wr, o)
+			n, err := s.ep().Write(&s.wr, o)
 			done += int(n)
 			if err != nil {
 				if done > 0 {
@@ -189,7 +189,7 @@ func (s *Socket) send(v [][]byte, o tcpip.WriteOptions) (int, error) {
 		return 0, unix.EPIPE
 	}
 	o.Atomic = true
-	n, err := s.ep.Write(&s.wr, o)
+	n, err := s.ep().Write(&s.wr, o)
 	return int(n), errno(err)
 }
 
@@ -282,7 +282,7 @@ func (s *Socket) Recv(_ socket.Caller, m *socket.Message, flags int) (int, error
 		n := m.Len()
 		if o.Peek {
 			s.readMu.Unlock()
-			q, err := s.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+			q, err := s.ep().GetSockOptInt(tcpip.ReceiveQueueSizeOption)
 			if err != nil {
 				return 0, errno(err)
 			}

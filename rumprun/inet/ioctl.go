@@ -19,16 +19,16 @@ func (s *Socket) Ioctl(m vfs.UserMemory, req uint32, arg uintptr) (uintptr, erro
 	le := binary.LittleEndian
 	switch req {
 	case unix.TIOCINQ: // FIONREAD, SIOCINQ
-		if s.stream() && tcp.EndpointState(s.ep.State()) == tcp.StateListen {
+		if s.stream() && tcp.EndpointState(s.ep().State()) == tcp.StateListen {
 			return 0, unix.EINVAL
 		}
-		n, err := s.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+		n, err := s.ep().GetSockOptInt(tcpip.ReceiveQueueSizeOption)
 		if err != nil {
 			return 0, errno(err)
 		}
 		return 0, m.CopyOut(arg, le.AppendUint32(nil, uint32(n)))
 	case unix.TIOCOUTQ: // SIOCOUTQ
-		n, err := s.ep.GetSockOptInt(tcpip.SendQueueSizeOption)
+		n, err := s.ep().GetSockOptInt(tcpip.SendQueueSizeOption)
 		if err != nil {
 			n = 0
 		}

@@ -189,6 +189,14 @@ func ipInt(level int, v []byte) (int, error) {
 
 // SetOption is setsockopt(2).
 func (s *Socket) SetOption(_ socket.Caller, level, name int, v []byte) error {
+	if err := s.setOption(level, name, v); err != nil {
+		return err
+	}
+	s.noteOption(level, name, v)
+	return nil
+}
+
+func (s *Socket) setOption(level, name int, v []byte) error {
 	if level == unix.SOL_SOCKET {
 		if handled, err := s.common.SetOption(name, v); handled {
 			return err
@@ -202,7 +210,7 @@ func (s *Socket) SetOption(_ socket.Caller, level, name int, v []byte) error {
 	case option{unix.IPPROTO_TCP, unix.TCP_CONGESTION}:
 		name := strings.TrimRight(string(v[:min(len(v), 15)]), "\x00")
 		c := tcpip.CongestionControlOption(name)
-		if err := s.ep.SetSockOpt(&c); err != nil {
+		if err := s.ep().SetSockOpt(&c); err != nil {
 			return unix.ENOENT
 		}
 		return nil
@@ -213,7 +221,7 @@ func (s *Socket) SetOption(_ socket.Caller, level, name int, v []byte) error {
 			return unix.EINVAL
 		}
 		on, sec := binary.LittleEndian.Uint32(v), int32(binary.LittleEndian.Uint32(v[4:]))
-		s.ep.SocketOptions().SetLinger(tcpip.LingerOption{Enabled: on != 0, Timeout: time.Duration(sec) * time.Second})
+		s.ep().SocketOptions().SetLinger(tcpip.LingerOption{Enabled: on != 0, Timeout: time.Duration(sec) * time.Second})
 		return nil
 	case option{unix.SOL_SOCKET, unix.SO_ATTACH_FILTER}, option{unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF}:
 		return unix.EPERM
@@ -231,9 +239,9 @@ func (s *Socket) SetOption(_ socket.Caller, level, name int, v []byte) error {
 		return nil
 	}
 	if b, ok := bools[o]; ok {
-		b.set(s.ep.SocketOptions(), n != 0)
+		b.set(s.ep().SocketOptions(), n != 0)
 		if o == (option{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY}) {
-			if a, err := s.ep.GetLocalAddress(); err == nil && a.Port != 0 {
+			if a, err := s.ep().GetLocalAddress(); err == nil && a.Port != 0 {
 				return unix.EINVAL
 			}
 		}
@@ -243,7 +251,7 @@ func (s *Socket) SetOption(_ socket.Caller, level, name int, v []byte) error {
 		if n < i.min || n > i.max {
 			return unix.EINVAL
 		}
-		return errno(s.ep.SetSockOptInt(i.opt, n))
+		return errno(s.ep().SetSockOptInt(i.opt, n))
 	}
 	seconds := func(max int) (time.Duration, error) {
 		if n < 1 || n > max {
@@ -251,7 +259,7 @@ func (s *Socket) SetOption(_ socket.Caller, level, name int, v []byte) error {
 		}
 		return time.Duration(n) * time.Second, nil
 	}
-	so := s.ep.SocketOptions()
+	so := s.ep().SocketOptions()
 	switch o {
 	case option{unix.SOL_SOCKET, unix.SO_SNDBUF}, option{unix.SOL_SOCKET, unix.SO_SNDBUFFORCE}:
 		so.SetSendBufferSize(bufSize(n, minSndBuf, name == unix.SO_SNDBUFFORCE), true)
@@ -265,26 +273,26 @@ func (s *Socket) SetOption(_ socket.Caller, level, name int, v []byte) error {
 			return err
 		}
 		v := tcpip.KeepaliveIdleOption(d)
-		return errno(s.ep.SetSockOpt(&v))
+		return errno(s.ep().SetSockOpt(&v))
 	case option{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL}:
 		d, err := seconds(linux.MAX_TCP_KEEPINTVL)
 		if err != nil {
 			return err
 		}
 		v := tcpip.KeepaliveIntervalOption(d)
-		return errno(s.ep.SetSockOpt(&v))
+		return errno(s.ep().SetSockOpt(&v))
 	case option{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT}:
 		if n < 0 {
 			return unix.EINVAL
 		}
 		v := tcpip.TCPUserTimeoutOption(time.Duration(n) * time.Millisecond)
-		return errno(s.ep.SetSockOpt(&v))
+		return errno(s.ep().SetSockOpt(&v))
 	case option{unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT}:
 		v := tcpip.TCPDeferAcceptOption(time.Duration(max(n, 0)) * time.Second)
-		return errno(s.ep.SetSockOpt(&v))
+		return errno(s.ep().SetSockOpt(&v))
 	case option{unix.IPPROTO_TCP, unix.TCP_LINGER2}:
 		v := tcpip.TCPLingerTimeoutOption(time.Duration(n) * time.Second)
-		return errno(s.ep.SetSockOpt(&v))
+		return errno(s.ep().SetSockOpt(&v))
 	case option{unix.IPPROTO_IP, unix.IP_TTL}:
 		switch {
 		case n == -1:
@@ -292,12 +300,12 @@ func (s *Socket) SetOption(_ socket.Caller, level, name int, v []byte) error {
 		case n < 1 || n > 255:
 			return unix.EINVAL
 		}
-		return errno(s.ep.SetSockOptInt(tcpip.IPv4TTLOption, n))
+		return errno(s.ep().SetSockOptInt(tcpip.IPv4TTLOption, n))
 	case option{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS}:
 		if n < -1 || n > 255 {
 			return unix.EINVAL
 		}
-		return errno(s.ep.SetSockOptInt(tcpip.IPv6HopLimitOption, n))
+		return errno(s.ep().SetSockOptInt(tcpip.IPv6HopLimitOption, n))
 	case option{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL}, option{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS}:
 		switch {
 		case s.stream() && level == unix.IPPROTO_IPV6:
@@ -308,7 +316,7 @@ func (s *Socket) SetOption(_ socket.Caller, level, name int, v []byte) error {
 		if n == -1 {
 			n = 1
 		}
-		return errno(s.ep.SetSockOptInt(tcpip.MulticastTTLOption, n))
+		return errno(s.ep().SetSockOptInt(tcpip.MulticastTTLOption, n))
 	case option{unix.IPPROTO_IPV6, unix.IPV6_TCLASS}:
 		if n < -1 || n > 255 {
 			return unix.EINVAL
@@ -318,12 +326,12 @@ func (s *Socket) SetOption(_ socket.Caller, level, name int, v []byte) error {
 			n &^= 3 // TCP's own: explicit congestion notification
 		}
 		s.keep(o, n)
-		return errno(s.ep.SetSockOptInt(tcpip.IPv6TrafficClassOption, n))
+		return errno(s.ep().SetSockOptInt(tcpip.IPv6TrafficClassOption, n))
 	case option{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF}:
 		if n != 0 && !s.stack.HasNIC(tcpip.NICID(n)) {
 			return unix.ENODEV
 		}
-		return errno(s.ep.SetSockOpt(&tcpip.MulticastInterfaceOption{NIC: tcpip.NICID(n)}))
+		return errno(s.ep().SetSockOpt(&tcpip.MulticastInterfaceOption{NIC: tcpip.NICID(n)}))
 	case option{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER}, option{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER}:
 		if n < 0 || n > unix.IP_PMTUDISC_OMIT {
 			return unix.EINVAL
@@ -331,7 +339,7 @@ func (s *Socket) SetOption(_ socket.Caller, level, name int, v []byte) error {
 		s.keep(o, n)
 		if n <= unix.IP_PMTUDISC_PROBE {
 			d := [...]tcpip.PMTUDStrategy{tcpip.PMTUDiscoveryDont, tcpip.PMTUDiscoveryWant, tcpip.PMTUDiscoveryDo, tcpip.PMTUDiscoveryProbe}[n]
-			s.ep.SetSockOptInt(tcpip.MTUDiscoverOption, int(d))
+			s.ep().SetSockOptInt(tcpip.MTUDiscoverOption, int(d))
 		}
 	default:
 		if _, ok := keptOptions[o]; !ok {
@@ -362,7 +370,7 @@ func (s *Socket) GetOption(_ socket.Caller, level, name int, buf []byte) (int, e
 		}
 		return socket.PutInt(buf, v), nil
 	}
-	so := s.ep.SocketOptions()
+	so := s.ep().SocketOptions()
 	if s.apart(o) {
 		return put(s.keptInt(o), nil)
 	}
@@ -370,7 +378,7 @@ func (s *Socket) GetOption(_ socket.Caller, level, name int, buf []byte) (int, e
 		return put(socket.Bool(b.get(so)), nil)
 	}
 	if i, ok := ints[o]; ok {
-		v, err := s.ep.GetSockOptInt(i.opt)
+		v, err := s.ep().GetSockOptInt(i.opt)
 		return put(v, errno(err))
 	}
 	switch o {
@@ -386,7 +394,7 @@ func (s *Socket) GetOption(_ socket.Caller, level, name int, buf []byte) (int, e
 	case option{unix.SOL_SOCKET, unix.SO_PROTOCOL}:
 		return put(s.kind.Protocol, nil)
 	case option{unix.SOL_SOCKET, unix.SO_ACCEPTCONN}:
-		return put(socket.Bool(s.stream() && tcp.EndpointState(s.ep.State()) == tcp.StateListen), nil)
+		return put(socket.Bool(s.stream() && tcp.EndpointState(s.ep().State()) == tcp.StateListen), nil)
 	case option{unix.SOL_SOCKET, unix.SO_SNDBUF}:
 		return put(int(min(so.GetSendBufferSize(), math.MaxInt32)), nil)
 	case option{unix.SOL_SOCKET, unix.SO_RCVBUF}:
@@ -415,27 +423,27 @@ func (s *Socket) GetOption(_ socket.Caller, level, name int, buf []byte) (int, e
 		return copy(buf, b), nil
 	case option{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE}:
 		var v tcpip.KeepaliveIdleOption
-		err := s.ep.GetSockOpt(&v)
+		err := s.ep().GetSockOpt(&v)
 		return put(int(time.Duration(v)/time.Second), errno(err))
 	case option{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL}:
 		var v tcpip.KeepaliveIntervalOption
-		err := s.ep.GetSockOpt(&v)
+		err := s.ep().GetSockOpt(&v)
 		return put(int(time.Duration(v)/time.Second), errno(err))
 	case option{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT}:
 		var v tcpip.TCPUserTimeoutOption
-		err := s.ep.GetSockOpt(&v)
+		err := s.ep().GetSockOpt(&v)
 		return put(int(time.Duration(v)/time.Millisecond), errno(err))
 	case option{unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT}:
 		var v tcpip.TCPDeferAcceptOption
-		err := s.ep.GetSockOpt(&v)
+		err := s.ep().GetSockOpt(&v)
 		return put(int(time.Duration(v)/time.Second), errno(err))
 	case option{unix.IPPROTO_TCP, unix.TCP_LINGER2}:
 		var v tcpip.TCPLingerTimeoutOption
-		err := s.ep.GetSockOpt(&v)
+		err := s.ep().GetSockOpt(&v)
 		return put(int(time.Duration(v)/time.Second), errno(err))
 	case option{unix.IPPROTO_TCP, unix.TCP_CONGESTION}:
 		var v tcpip.CongestionControlOption
-		if err := s.ep.GetSockOpt(&v); err != nil {
+		if err := s.ep().GetSockOpt(&v); err != nil {
 			return 0, errno(err)
 		}
 		var name [16]byte
@@ -444,23 +452,23 @@ func (s *Socket) GetOption(_ socket.Caller, level, name int, buf []byte) (int, e
 	case option{unix.IPPROTO_TCP, unix.TCP_INFO}:
 		return s.tcpInfo(buf)
 	case option{unix.IPPROTO_IP, unix.IP_TTL}:
-		v, err := s.ep.GetSockOptInt(tcpip.IPv4TTLOption)
+		v, err := s.ep().GetSockOptInt(tcpip.IPv4TTLOption)
 		if v == tcpip.UseDefaultIPv4TTL {
 			v = 64
 		}
 		return put(v, errno(err))
 	case option{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS}:
-		v, err := s.ep.GetSockOptInt(tcpip.IPv6HopLimitOption)
+		v, err := s.ep().GetSockOptInt(tcpip.IPv6HopLimitOption)
 		if v == tcpip.UseDefaultIPv6HopLimit {
 			v = 64
 		}
 		return put(v, errno(err))
 	case option{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL}, option{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS}:
-		v, err := s.ep.GetSockOptInt(tcpip.MulticastTTLOption)
+		v, err := s.ep().GetSockOptInt(tcpip.MulticastTTLOption)
 		return put(v, errno(err))
 	case option{unix.IPPROTO_IP, unix.IP_MULTICAST_IF}:
 		var v tcpip.MulticastInterfaceOption
-		if err := s.ep.GetSockOpt(&v); err != nil {
+		if err := s.ep().GetSockOpt(&v); err != nil {
 			return 0, errno(err)
 		}
 		var a [4]byte
@@ -470,7 +478,7 @@ func (s *Socket) GetOption(_ socket.Caller, level, name int, buf []byte) (int, e
 		return copy(buf, a[:]), nil
 	case option{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF}:
 		var v tcpip.MulticastInterfaceOption
-		err := s.ep.GetSockOpt(&v)
+		err := s.ep().GetSockOpt(&v)
 		return put(int(v.NIC), errno(err))
 	case option{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER}, option{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER}:
 		s.mu.Lock()
@@ -491,7 +499,7 @@ func (s *Socket) GetOption(_ socket.Caller, level, name int, buf []byte) (int, e
 
 // mtu is IP_MTU: of the interface that leads to the peer.
 func (s *Socket) mtu(buf []byte) (int, error) {
-	f, err := s.ep.GetRemoteAddress()
+	f, err := s.ep().GetRemoteAddress()
 	if err != nil {
 		return 0, unix.ENOTCONN
 	}
@@ -511,11 +519,11 @@ func (s *Socket) mtu(buf []byte) (int, error) {
 // bindToDevice is SO_BINDTODEVICE; an empty name undoes it.
 func (s *Socket) bindToDevice(name string) error {
 	if name == "" {
-		return errno(s.ep.SocketOptions().SetBindToDevice(0))
+		return errno(s.ep().SocketOptions().SetBindToDevice(0))
 	}
 	for id, info := range s.stack.NICInfo() {
 		if info.Name == name {
-			return errno(s.ep.SocketOptions().SetBindToDevice(int32(id)))
+			return errno(s.ep().SocketOptions().SetBindToDevice(int32(id)))
 		}
 	}
 	return unix.ENODEV
@@ -531,10 +539,10 @@ func (s *Socket) setMulticast(o option, v []byte) error {
 		m := tcpip.MembershipOption{MulticastAddr: tcpip.AddrFrom16([16]byte(v)), NIC: tcpip.NICID(le.Uint32(v[16:]))}
 		if o.name == unix.IPV6_ADD_MEMBERSHIP {
 			a := tcpip.AddMembershipOption(m)
-			return membership(s.ep.SetSockOpt(&a))
+			return membership(s.ep().SetSockOpt(&a))
 		}
 		r := tcpip.RemoveMembershipOption(m)
-		return membership(s.ep.SetSockOpt(&r))
+		return membership(s.ep().SetSockOpt(&r))
 	}
 	// struct in_addr, ip_mreq or ip_mreqn.
 	switch {
@@ -543,7 +551,7 @@ func (s *Socket) setMulticast(o option, v []byte) error {
 		if a == tcpip.AddrFrom4([4]byte{}) {
 			a = tcpip.Address{}
 		}
-		return errno(s.ep.SetSockOpt(&tcpip.MulticastInterfaceOption{InterfaceAddr: a}))
+		return errno(s.ep().SetSockOpt(&tcpip.MulticastInterfaceOption{InterfaceAddr: a}))
 	case len(v) < 8:
 		return unix.EINVAL
 	}
@@ -558,13 +566,13 @@ func (s *Socket) setMulticast(o option, v []byte) error {
 	m := tcpip.MembershipOption{MulticastAddr: group, InterfaceAddr: local, NIC: nic}
 	switch o.name {
 	case unix.IP_MULTICAST_IF:
-		return errno(s.ep.SetSockOpt(&tcpip.MulticastInterfaceOption{InterfaceAddr: local, NIC: nic}))
+		return errno(s.ep().SetSockOpt(&tcpip.MulticastInterfaceOption{InterfaceAddr: local, NIC: nic}))
 	case unix.IP_ADD_MEMBERSHIP:
 		a := tcpip.AddMembershipOption(m)
-		return membership(s.ep.SetSockOpt(&a))
+		return membership(s.ep().SetSockOpt(&a))
 	}
 	r := tcpip.RemoveMembershipOption(m)
-	return membership(s.ep.SetSockOpt(&r))
+	return membership(s.ep().SetSockOpt(&r))
 }
 
 // membership is the errno of a change of memberships.
@@ -583,7 +591,7 @@ func membership(err tcpip.Error) error {
 // tcpInfo is TCP_INFO with what netstack knows; the rest is 0.
 func (s *Socket) tcpInfo(buf []byte) (int, error) {
 	var v tcpip.TCPInfoOption
-	if err := s.ep.GetSockOpt(&v); err != nil {
+	if err := s.ep().GetSockOpt(&v); err != nil {
 		return 0, errno(err)
 	}
 	state := v.State
@@ -602,7 +610,7 @@ func (s *Socket) tcpInfo(buf []byte) (int, error) {
 	case tcpip.Disorder:
 		ca = linux.TCP_CA_Disorder
 	}
-	mss, _ := s.ep.GetSockOptInt(tcpip.MaxSegOption)
+	mss, _ := s.ep().GetSockOptInt(tcpip.MaxSegOption)
 	info := linux.TCPInfo{
 		State: uint8(state), CaState: ca,
 		RTO: uint32(v.RTO / time.Microsecond), RTT: uint32(v.RTT / time.Microsecond), RTTVar: uint32(v.RTTVar / time.Microsecond),

@@ -22,7 +22,7 @@ type Socket struct {
 	common socket.Common
 	kind   socket.Kind
 	stack  *Stack
-	ep     tcpip.Endpoint
+	now    atomic.Pointer[tcpip.Endpoint] // see ep
 	queue  *waiter.Queue
 	ino    uint64
 
@@ -41,13 +41,18 @@ type Socket struct {
 	pending  error // an error taken from the endpoint that nobody has seen
 	kept     map[option]int
 	lastRecv time.Time // SIOCGSTAMP
+	retry    retry
 }
 
 func (s *Stack) newSocket(k socket.Kind, ep tcpip.Endpoint, q *waiter.Queue, flags uint32) *Socket {
-	o := &Socket{kind: k, stack: s, ep: ep, queue: q, ino: s.nextIno()}
+	o := &Socket{kind: k, stack: s, queue: q, ino: s.nextIno()}
+	o.now.Store(&ep)
 	o.SetStatusFlags(unix.O_RDWR | flags)
 	return o
 }
+
+// ep is the endpoint of now: connect(2) after a connection failed makes a new one.
+func (s *Socket) ep() tcpip.Endpoint { return *s.now.Load() }
 
 func (s *Socket) Kind() socket.Kind      { return s.kind }
 func (s *Socket) Common() *socket.Common { return &s.common }
@@ -102,7 +107,11 @@ func (s *Socket) Bind(_ socket.Caller, b []byte) error {
 	if ap.Addr().Is4In6() && ap.Addr().Unmap().IsUnspecified() {
 		f.Addr = tcpip.AddrFrom16(ap.Addr().As16())
 	}
-	return errno(s.ep.Bind(f))
+	if err := s.ep().Bind(f); err != nil {
+		return errno(err)
+	}
+	s.noteBind(f)
+	return nil
 }
 
 // maxBacklog is /proc/sys/net/core/somaxconn.
@@ -113,7 +122,7 @@ func (s *Socket) Listen(backlog int) error {
 	if !s.stream() {
 		return unix.EOPNOTSUPP
 	}
-	return errno(s.ep.Listen(min(backlog, maxBacklog-1) + 1))
+	return errno(s.ep().Listen(min(backlog, maxBacklog-1) + 1))
 }
 
 // Connect is connect(2).
@@ -123,7 +132,7 @@ func (s *Socket) Connect(_ socket.Caller, b []byte) error {
 		return err
 	}
 	if fam == unix.AF_UNSPEC {
-		err := s.ep.Disconnect()
+		err := s.ep().Disconnect()
 		if _, ok := err.(*tcpip.ErrNotSupported); ok {
 			return unix.EAFNOSUPPORT
 		}
@@ -133,15 +142,22 @@ func (s *Socket) Connect(_ socket.Caller, b []byte) error {
 	if err != nil {
 		return err
 	}
-	if s.stream() {
+	if !s.stream() {
+		return errno(s.ep().Connect(f))
+	}
+	switch tcp.EndpointState(s.ep().State()) {
+	case tcp.StateListen:
+		return unix.EISCONN
+	case tcp.StateError:
+		if err := s.renew(); err != nil {
+			return err
+		}
+	default:
 		if err := s.takePending(); err != nil {
 			return err
 		}
-		if tcp.EndpointState(s.ep.State()) == tcp.StateListen {
-			return unix.EISCONN
-		}
 	}
-	return errno(s.ep.Connect(f))
+	return s.connected(errno(s.ep().Connect(f)))
 }
 
 // Accept is accept(2).
@@ -150,7 +166,7 @@ func (s *Socket) Accept() (socket.Socket, []byte, error) {
 		return nil, nil, unix.EOPNOTSUPP
 	}
 	var peer tcpip.FullAddress
-	ep, q, err := s.ep.Accept(&peer)
+	ep, q, err := s.ep().Accept(&peer)
 	if err != nil {
 		return nil, nil, errno(err)
 	}
@@ -188,12 +204,12 @@ func (s *Socket) Shutdown(how int) error {
 	// connection.
 	s.shut.Or(bits)
 	if s.stream() {
-		switch tcp.EndpointState(s.ep.State()) {
+		switch tcp.EndpointState(s.ep().State()) {
 		case tcp.StateInitial, tcp.StateBound, tcp.StateError, tcp.StateClose, tcp.StateTimeWait:
 			return unix.ENOTCONN
 		}
 	}
-	if err := s.ep.Shutdown(f); err != nil {
+	if err := s.ep().Shutdown(f); err != nil {
 		return errno(err)
 	}
 	s.queue.Notify(waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp)
@@ -202,11 +218,11 @@ func (s *Socket) Shutdown(how int) error {
 
 // LocalAddr is getsockname(2).
 func (s *Socket) LocalAddr() ([]byte, error) {
-	if s.stream() && tcp.EndpointState(s.ep.State()) == tcp.StateInitial {
+	if s.stream() && tcp.EndpointState(s.ep().State()) == tcp.StateInitial {
 		// The endpoint may still hold what a failed bind asked for.
 		return s.encode(tcpip.FullAddress{}), nil
 	}
-	f, err := s.ep.GetLocalAddress()
+	f, err := s.ep().GetLocalAddress()
 	if err != nil {
 		return nil, errno(err)
 	}
@@ -215,7 +231,7 @@ func (s *Socket) LocalAddr() ([]byte, error) {
 
 // PeerAddr is getpeername(2).
 func (s *Socket) PeerAddr() ([]byte, error) {
-	f, err := s.ep.GetRemoteAddress()
+	f, err := s.ep().GetRemoteAddress()
 	if err != nil {
 		return nil, errno(err)
 	}
@@ -229,7 +245,7 @@ func (s *Socket) Stat() (unix.Stat_t, error) {
 
 // Release closes the socket. Data not sent yet goes out in the background
 // (SO_LINGER with time 0 resets the connection).
-func (s *Socket) Release() { s.ep.Close() }
+func (s *Socket) Release() { s.ep().Close() }
 
 // takePending takes the error that Readiness set aside.
 func (s *Socket) takePending() error {
@@ -251,9 +267,9 @@ func (s *Socket) takeError() error {
 // endpointError takes the endpoint's error. One of TCP that ends the
 // connection is there twice.
 func (s *Socket) endpointError() error {
-	err := s.ep.LastError()
+	err := s.ep().LastError()
 	if err != nil && s.stream() {
-		s.ep.LastError()
+		s.ep().LastError()
 	}
 	return errno(err)
 }
@@ -288,7 +304,7 @@ func (s *Socket) closedStates(st tcp.EndpointState) (rd, wr, dead bool) {
 func (s *Socket) Readiness(mask waiter.EventMask) waiter.EventMask {
 	const always = waiter.EventErr | waiter.EventHUp
 	if !s.stream() {
-		m := s.ep.Readiness(mask | waiter.ReadableEvents | waiter.WritableEvents)
+		m := s.ep().Readiness(mask | waiter.ReadableEvents | waiter.WritableEvents)
 		switch s.shut.Load() {
 		case 1:
 			m |= waiter.ReadableEvents | waiter.EventRdHUp
@@ -297,11 +313,11 @@ func (s *Socket) Readiness(mask waiter.EventMask) waiter.EventMask {
 		}
 		return m & (mask | always)
 	}
-	st := tcp.EndpointState(s.ep.State())
+	st := tcp.EndpointState(s.ep().State())
 	var m waiter.EventMask
 	switch st {
 	case tcp.StateListen:
-		return s.ep.Readiness(mask) & mask & waiter.ReadableEvents
+		return s.ep().Readiness(mask) & mask & waiter.ReadableEvents
 	case tcp.StateInitial, tcp.StateBound:
 		m = waiter.EventHUp | waiter.WritableEvents
 		if s.shut.Load()&1 != 0 {
@@ -321,7 +337,7 @@ func (s *Socket) Readiness(mask waiter.EventMask) waiter.EventMask {
 			m |= waiter.EventHUp
 		}
 		if !dead {
-			m |= s.ep.Readiness(mask) & (waiter.ReadableEvents | waiter.WritableEvents)
+			m |= s.ep().Readiness(mask) & (waiter.ReadableEvents | waiter.WritableEvents)
 		}
 		if st == tcp.StateError && s.hasError() {
 			m |= waiter.EventErr
