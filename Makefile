@@ -144,6 +144,12 @@ stress:
 		GODEBUG=$$g build/stress 1 >/dev/null || { echo "stress: run $$i (GODEBUG=$$g) failed"; exit 1; }; \
 	done; echo "stress: 100 runs, 100 passed"
 
+# Ten minutes of random and hostile system calls; seeds are printed, and
+# NABLA_FUZZ_SEED runs one again. make test does it for half a minute.
+.PHONY: fuzz
+fuzz: all
+	NABLA_FUZZ=$${NABLA_FUZZ:-10m} $(GO) test -tags integration -count=1 -timeout 60m -v -run TestFuzz ./test/fuzzcalls
+
 # Relinking 1 GiB: layer content per second of one core, peak memory.
 .PHONY: relink-bench
 relink-bench: bin/nabla-build

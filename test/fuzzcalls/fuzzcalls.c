@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -196,35 +197,34 @@ static const struct call calls[] = {
 	C(pwrite64, "fblo"), C(readv, "fbi"), C(writev, "fbi"), C(access, "pi"), C(pipe, "b"), C(select, "ibbbb"), C(sched_yield, ""),
 	C(mremap, "mllim"), C(msync, "mli"), C(mincore, "mlb"), C(madvise, "mlc"), C(shmget, "nli"), C(dup, "f"), C(dup2, "ff"),
 	C(nanosleep, "bb"), C(getitimer, "cb"), C(alarm, "i"), C(setitimer, "cbb"), C(getpid, ""), C(sendfile, "ffbl"),
-	C(socket, "dyr"), C(connect, "fbi"), C(accept, "fbb"), C(sendto, "fblibi"), C(recvfrom, "fblibb"), C(sendmsg, "fbi"),
-	C(recvmsg, "fbi"), C(shutdown, "fc"), C(bind, "fbi"), C(listen, "fi"), C(getsockname, "fbb"), C(getpeername, "fbb"),
+	C(socket, "dyr"), C(connect, "fb1"), C(accept, "fbb"), C(sendto, "fblzbi"), C(recvfrom, "fblzbb"), C(sendmsg, "fbz"),
+	C(recvmsg, "fbz"), C(shutdown, "fi"), C(bind, "fb1"), C(listen, "fi"), C(getsockname, "fbb"), C(getpeername, "fbb"),
 	C(socketpair, "dyrb"), C(setsockopt, "fLObi"), C(getsockopt, "fLObb"), C(wait4, "nbib"), C(uname, "b"), C(fcntl, "fcn"),
 	C(fcntl, "fcb"), C(flock, "fc"), C(fsync, "f"), C(fdatasync, "f"), C(truncate, "po"), C(ftruncate, "fo"), C(getdents, "fbl"),
 	C(getcwd, "bl"), C(chdir, "p"), C(fchdir, "f"), C(rename, "pp"), C(mkdir, "pM"), C(rmdir, "p"), C(creat, "pM"), C(link, "pp"),
-	C(unlink, "p"), C(symlink, "pp"), C(readlink, "pbl"), C(chmod, "pM"), C(fchmod, "fM"), C(chown, "pnn"), C(fchown, "fnn"),
-	C(lchown, "pnn"), C(umask, "M"), C(gettimeofday, "bb"), C(getrlimit, "cb"), C(getrusage, "nb"), C(sysinfo, "b"), C(times, "b"),
+	C(unlink, "p"), C(symlink, "pp"), C(readlink, "pbl"), C(chmod, "gM"), C(chown, "gnn"), 	C(lchown, "gnn"), C(umask, "M"), C(gettimeofday, "bb"), C(getrlimit, "cb"), C(getrusage, "nb"), C(sysinfo, "b"), C(times, "b"),
 	C(getgroups, "nb"), C(capget, "bb"), C(rt_sigpending, "bl"), C(rt_sigqueueinfo, "Tsb"), C(sigaltstack, "0b"),
 	C(utime, "pb"), C(mknod, "pMn"), C(personality, "n"), C(statfs, "pb"), C(fstatfs, "fb"), C(getpriority, "nn"),
-	C(sched_getparam, "nb"), C(sched_setscheduler, "ncb"), C(sched_rr_get_interval, "nb"), C(mlock, "ml"), C(munlock, "ml"),
-	C(prctl, "nnnnn"), C(arch_prctl, "n0"), C(gettid, ""), C(readahead, "fol"), C(setxattr, "ppbli"), C(lsetxattr, "ppbli"),
-	C(fsetxattr, "fpbli"), C(getxattr, "ppbl"), C(lgetxattr, "ppbl"), C(fgetxattr, "fpbl"), C(listxattr, "pbl"), C(flistxattr, "fbl"),
-	C(removexattr, "pp"), C(fremovexattr, "fp"), C(tkill, "Ts"), C(futex, "bcnbbn"), C(sched_getaffinity, "nlb"),
-	C(sched_setaffinity, "nlb"), C(epoll_create, "n"), C(getdents64, "fbl"), C(fadvise64, "folc"), C(timer_create, "cbb"),
+	C(sched_getparam, "nb"), C(sched_setscheduler, "0cb"), C(sched_rr_get_interval, "nb"), C(mlock, "ml"), C(munlock, "ml"),
+	C(prctl, "vnnnn"), C(arch_prctl, "n0"), C(gettid, ""), C(readahead, "fol"), C(setxattr, "pxblz"), C(lsetxattr, "pxblz"),
+	C(fsetxattr, "fxblz"), C(getxattr, "pxbl"), C(lgetxattr, "pxbl"), C(fgetxattr, "fxbl"), C(listxattr, "pbl"), C(flistxattr, "fbl"),
+	C(removexattr, "px"), C(fremovexattr, "fx"), C(tkill, "Ts"), C(futex, "buibbn"), C(sched_getaffinity, "nlb"),
+	C(sched_setaffinity, "nlb"), C(epoll_create, "n"), C(getdents64, "fbl"), C(fadvise64, "folc"), C(timer_create, "k0b"),
 	C(timer_settime, "iibb"), C(timer_gettime, "ib"), C(timer_getoverrun, "i"), C(timer_delete, "i"), C(clock_settime, "cb"),
-	C(clock_gettime, "nb"), C(clock_getres, "nb"), C(clock_nanosleep, "cibb"), C(epoll_wait, "fbit"), C(epoll_ctl, "fcfb"),
-	C(tgkill, "TTs"), C(utimes, "pb"), C(waitid, "cnbib"), C(ioprio_get, "cn"), C(inotify_init, ""), C(inotify_add_watch, "fpn"),
-	C(inotify_rm_watch, "fi"), C(openat, "fpFM"), C(mkdirat, "fpM"), C(mknodat, "fpMn"), C(fchownat, "fpnnn"), C(futimesat, "fpb"),
-	C(newfstatat, "fpbn"), C(unlinkat, "fpn"), C(renameat, "fpfp"), C(linkat, "fpfpn"), C(symlinkat, "pfp"), C(readlinkat, "fpbl"),
-	C(fchmodat, "fpM"), C(faccessat, "fpi"), C(pselect6, "ibbbb0"), C(ppoll, "bib0l"), C(set_robust_list, "bl"),
-	C(get_robust_list, "nbb"), C(splice, "fbfbln"), C(tee, "ffln"), C(sync_file_range, "foln"), C(vmsplice, "fbin"),
-	C(move_pages, "nlbbbi"), C(utimensat, "fpbn"), C(epoll_pwait, "fbit00"), C(signalfd, "fbl"), C(timerfd_create, "cn"),
-	C(eventfd, "n"), C(fallocate, "fnol"), C(timerfd_settime, "fibb"), C(timerfd_gettime, "fb"), C(accept4, "fbbn"),
-	C(signalfd4, "fbln"), C(eventfd2, "nn"), C(epoll_create1, "n"), C(dup3, "ffn"), C(pipe2, "bn"), C(inotify_init1, "n"),
-	C(preadv, "fbio"), C(pwritev, "fbio"), C(rt_tgsigqueueinfo, "TTsb"), C(recvmmsg, "fbinb"), C(prlimit64, "0ibb"), C(name_to_handle_at, "fpbbn"),
-	C(syncfs, "f"), C(sendmmsg, "fbin"), C(getcpu, "bbb"), C(process_vm_readv, "nbibin"), C(kcmp, "nncnn"), C(renameat2, "fpfpn"),
-	C(getrandom, "bln"), C(memfd_create, "pn"), C(copy_file_range, "fbfbln"), C(preadv2, "fbio0n"), C(pwritev2, "fbio0n"),
-	C(pkey_mprotect, "mlPn"), C(statx, "fpnnb"), C(membarrier, "nn"), C(mlock2, "mln"), C(io_uring_setup, "nb"), C(pidfd_send_signal, "fsbn"),
-	C(pidfd_open, "nn"), C(clone3, "hl"), C(close_range, "hhn"), C(openat2, "fpbl"), C(pidfd_getfd, "ffn"), C(faccessat2, "fpin"),
+	C(clock_gettime, "kb"), C(clock_getres, "kb"), C(clock_nanosleep, "cibb"), C(epoll_wait, "fbit"), C(epoll_ctl, "fefb"),
+	C(tgkill, "TTs"), C(utimes, "pb"), C(waitid, "cnbib"), C(ioprio_get, "cn"), C(inotify_init, ""), C(inotify_add_watch, "fpw"),
+	C(inotify_rm_watch, "fi"), C(openat, "fpFM"), C(mkdirat, "fpM"), C(mknodat, "fpMn"), C(fchownat, "fgnnz"), C(futimesat, "fpb"),
+	C(newfstatat, "fpbz"), C(unlinkat, "fpz"), C(renameat, "fpfp"), C(linkat, "fpfpz"), C(symlinkat, "pfp"), C(readlinkat, "fpbl"),
+	C(fchmodat, "fgM"), C(faccessat, "fpi"), C(pselect6, "ibbbb0"), C(ppoll, "bib0l"), C(set_robust_list, "bl"),
+	C(get_robust_list, "nbb"), C(splice, "f0f0lz"), C(tee, "fflz"), C(sync_file_range, "folz"), C(vmsplice, "fbiz"),
+	C(move_pages, "nlbbbi"), C(utimensat, "fpbz"), C(epoll_pwait, "fbit00"), C(signalfd, "fb8"), C(timerfd_create, "kz"),
+	C(eventfd, "n"), C(fallocate, "fzol"), C(timerfd_settime, "fzbb"), C(timerfd_gettime, "fb"), C(accept4, "fbbz"),
+	C(signalfd4, "fb8z"), C(eventfd2, "nz"), C(epoll_create1, "z"), C(dup3, "ffz"), C(pipe2, "bz"), C(inotify_init1, "z"),
+	C(preadv, "fbio"), C(pwritev, "fbio"), C(rt_tgsigqueueinfo, "TTsb"), C(recvmmsg, "fbizb"), C(prlimit64, "0ibb"), C(name_to_handle_at, "fpbbn"),
+	C(syncfs, "f"), C(sendmmsg, "fbiz"), C(getcpu, "bbb"), C(process_vm_readv, "nbibin"), C(kcmp, "nncnn"), C(renameat2, "fpfpz"),
+	C(getrandom, "blz"), C(memfd_create, "pz"), C(copy_file_range, "f0f0l0"), C(preadv2, "fbio0z"), C(pwritev2, "fbio0z"),
+	C(pkey_mprotect, "mlPn"), C(statx, "fpznb"), C(membarrier, "nn"), C(mlock2, "mln"), C(io_uring_setup, "nb"), C(pidfd_send_signal, "fsbn"),
+	C(pidfd_open, "nn"), C(clone3, "hl"), C(close_range, "ffz"), C(openat2, "fpb2"), C(pidfd_getfd, "ffn"), C(faccessat2, "fpin"),
 	C(epoll_pwait2, "fbib00"), C(futex_waitv, "bnnbn"), C(capset, "bb"), C(execve, "hbb"), C(execveat, "fhbbn"), C(setgroups, "nb"),
 	C(mbind, "mlnbnn"), C(get_mempolicy, "bbnmn"), C(brk, "h"), C(setns, "fn"), C(unshare, "n"), C(shmat, "nmn"), C(semget, "nnn"),
 	C(msgget, "nn"), C(mq_open, "pFMb"), C(io_setup, "nb"), C(seccomp, "nnb"), C(kill, "Ts"), C(process_madvise, "fbicn"),
@@ -274,10 +274,62 @@ static uint64_t argument(struct worker *w, char kind)
 	case 'L': return (uint64_t[]){SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_IPV6, 58, 255, 270}[below(w, 8)];
 	case 'O': return below(w, one_in(w, 3) ? 256 : 64);
 	case 'q': return one_in(w, 10) ? next(w) : ANY(w, requests);
+	case 'z': return one_in(w, 3) ? (one_in(w, 2) ? number(w) : 1ull << below(w, 20)) : 0;
+	case '8': return 8;
+	case '2': return 24;
+	case '1': return one_in(w, 2) ? 16 : below(w, 130);
+	case 'k': return below(w, 13);
+	case 'w': return one_in(w, 2) ? 0xfff : next(w) & 0xf7000fff;
+	case 'e': return 1 + below(w, 4);
+	case 'u': return below(w, 14) | (one_in(w, 2) ? 128 : 0);
+	case 'v': return one_in(w, 3) ? number(w) : below(w, 70);
+	case 'x': return one_in(w, 8) ? path(w) : (uint64_t)(const char *[]){"user.a", "user.b", "security.x", "trusted.c"}[below(w, 4)];
+	case 'g': return one_in(w, 8) ? address(w) : (uint64_t)(const char *[]){"f1", "f2", "d1/f3", "s1", "sock", "new"}[below(w, 6)];
 	case 'T': return one_in(w, 3) ? number(w) : 1 + below(w, THREADS + 2);
 	case 'h': return one_in(w, 2) ? ANY(w, hostile) : one_in(w, 2) ? (uint64_t)junk + below(w, JUNK) : number(w);
 	}
 	return 0;
+}
+
+// fresh puts something open at a descriptor, so that calls get beyond EBADF.
+static void fresh(struct worker *w)
+{
+	int fd = -1, two[2] = {-1, -1};
+	int flags = one_in(w, 4) ? 0 : O_NONBLOCK;
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(1000 + below(w, 8)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	switch (below(w, 18)) {
+	case 0: pipe2(two, flags); break;
+	case 1: socketpair(AF_UNIX, 1 + below(w, 2), 0, two); break;
+	case 2: socketpair(AF_UNIX, SOCK_SEQPACKET, 0, two); break;
+	case 3: fd = socket(AF_INET, SOCK_STREAM | flags, 0); break;
+	case 4: fd = socket(one_in(w, 2) ? AF_INET : AF_INET6, SOCK_DGRAM | flags, 0); bind(fd, (void *)&in, sizeof in); break;
+	case 5:
+		fd = socket(AF_INET, SOCK_STREAM | flags, 0);
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, 4);
+		bind(fd, (void *)&in, sizeof in), listen(fd, 5);
+		break;
+	case 6: fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0); connect(fd, (void *)&in, sizeof in); break;
+	case 7: fd = socket(AF_NETLINK, SOCK_RAW | flags, 0); break;
+	case 8: fd = syscall(SYS_epoll_create1, 0); break;
+	case 9: fd = syscall(SYS_eventfd2, below(w, 3), flags); break;
+	case 10: fd = syscall(SYS_timerfd_create, below(w, 2), flags); break;
+	case 11: fd = syscall(SYS_inotify_init1, flags); break;
+	case 12: fd = syscall(SYS_memfd_create, "m", below(w, 4)); break;
+	case 13: { uint64_t set = ~(1ull << (SIGUSR1 - 1)); fd = syscall(SYS_signalfd4, -1, &set, 8, flags); break; }
+	case 14: fd = open("/dev/ptmx", O_RDWR | flags); ioctl(fd, TIOCSPTLCK, &(int){0}); break;
+	case 15: fd = open(paths[16 + below(w, 6)], O_RDWR | flags); break;
+	default: fd = open(paths[5 + below(w, 4)], O_RDWR | O_CREAT | flags, 0644); break;
+	}
+	if (two[0] >= 0) {
+		dup2(two[1], 3 + below(w, 40));
+		close(two[1]);
+		fd = two[0];
+	}
+	if (fd >= 0) {
+		dup2(fd, 3 + below(w, 40));
+		if (fd > 42)
+			close(fd);
+	}
 }
 
 static long raw(long nr, const uint64_t *a)
@@ -322,6 +374,9 @@ static int harmful(long nr, const uint64_t *a)
 		return !mine(a[0]) || a[1] > (uint64_t)scratch + SCRATCH - a[0];
 	case SYS_mremap:
 		return !mine(a[0]) || a[1] > (uint64_t)scratch + SCRATCH - a[0] || ((a[3] & 2) && (!mine(a[4]) || a[2] > (uint64_t)scratch + SCRATCH - a[4]));
+	case SYS_setuid: case SYS_setgid: case SYS_setreuid: case SYS_setregid: case SYS_setresuid: case SYS_setresgid:
+	case SYS_setfsuid: case SYS_setfsgid: case SYS_setgroups: case SYS_capset: case SYS_fchmod: case SYS_fchown:
+		return 1;
 	case SYS_shmat:
 		return 1;
 	case SYS_brk:
@@ -366,6 +421,8 @@ static void one(struct worker *w)
 {
 	uint64_t *a = w->args;
 	fill(w);
+	if (one_in(w, 6))
+		fresh(w);
 	long nr;
 	const struct call *c = &calls[below(w, NCALLS)];
 	nr = c->nr;
@@ -411,8 +468,7 @@ static void faulted(int sig, siginfo_t *info, void *context)
 	// The fuzzer read its own scratch memory where that is gone.
 	if (self)
 		siglongjmp(self->out, 1);
-	workers[0].args[0] = (uint64_t)info->si_addr, workers[0].args[1] = info->si_code;
-	report(&workers[0], "fault outside the workers");
+	dprintf(report_fd, "fault outside the workers: signal %d code %d at %p\n", sig, info->si_code, info->si_addr);
 	_exit(4);
 }
 
