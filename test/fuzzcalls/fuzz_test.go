@@ -51,8 +51,8 @@ func TestFuzz(t *testing.T) {
 		}
 	}
 	program := filepath.Join(t.TempDir(), "fuzzcalls")
-	if out, err := exec.Command("gcc", "-O1", "-w", "-static", "-pthread", "-o", program, "fuzzcalls.c").CombinedOutput(); err != nil {
-		t.Fatalf("compile fuzzcalls.c: %v\n%s", err, out)
+	if out, err := exec.Command("gcc", "-O1", "-w", "-static", "-pthread", "-o", program, "c/fuzzcalls.c").CombinedOutput(); err != nil {
+		t.Fatalf("compile c/fuzzcalls.c: %v\n%s", err, out)
 	}
 	root := nablatest.RootFS(t, program)
 	if err := os.WriteFile(filepath.Join(root, "fuzz-inside"), nil, 0o644); err != nil {
