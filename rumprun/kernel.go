@@ -16,6 +16,7 @@ import (
 	"github.com/nabla-build/nabla-build/rumprun/hypercall"
 	"github.com/nabla-build/nabla-build/rumprun/inotify"
 	"github.com/nabla-build/nabla-build/rumprun/mm"
+	"github.com/nabla-build/nabla-build/rumprun/tty"
 )
 
 // Kernel is the state that all guest processes share.
@@ -29,6 +30,7 @@ type Kernel struct {
 	files    fileState
 	events   event.Space
 	inotify  inotify.Space
+	tty      tty.Space
 	net      network
 
 	mu       sync.Mutex // protects the maps and nextTID; taken before Process.mu

@@ -25,6 +25,7 @@ const (
 	devDev
 	devShm
 	devMemfd
+	devPts
 )
 
 // mountID is the mount ID of the file system that d is on, as in
@@ -87,7 +88,8 @@ func (k *Kernel) newFiles() error {
 	if err != nil {
 		return fmt.Errorf("open the image's archives: %w", err)
 	}
-	devices := &devfs.Devices{Entropy: f.entropy, Terminal: k.openTerminal}
+	devices := &devfs.Devices{Entropy: f.entropy, Terminal: k.openTerminal, Multiplexer: k.openMultiplexer}
+	k.tty.Signal, k.tty.SignalLeader = k.signalGroup, k.signalLeader
 	root := memfs.New(memfs.Options{
 		Layers: layers, Dev: devRoot, Limit: f.limit, FIFO: newFIFO, Device: devices.Open,
 		Type: unix.OVERLAYFS_SUPER_MAGIC, Name: "overlay", Source: "overlay", MountOptions: "rw,relatime",
@@ -114,6 +116,7 @@ func (k *Kernel) newFiles() error {
 		{"/proc", procfs.New(devProc, procSource{k}), 0},
 		{"/sys", sysfs.New(devSys, f.boot), 0},
 		{"/dev", dev, 0},
+		{"/dev/pts", k.tty.FileSystem(devPts), 3},
 		{"/dev/shm", memfs.New(tmpfs(devShm, 0o1777, "rw,nosuid,nodev,noexec")), 3},
 	} {
 		if err := f.ns.MkdirAll(c, m.path, 0o755); err != nil {
@@ -137,26 +140,6 @@ func (f *fileState) usage() int64 {
 	}
 	return n
 }
-
-// openTerminal opens the caller's controlling terminal, /dev/tty: the
-// container's, where it has one.
-func (k *Kernel) openTerminal(_ *vfs.Context, flags uint32) (vfs.File, error) {
-	for _, f := range k.cfg.Stdio {
-		if f == nil {
-			continue
-		}
-		if st, err := f.Stat(); err == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev>>8 != 1 {
-			d := NewDescription(keepOpen{f})
-			return &sharedFile{File: f, d: d, flags: flags}, nil
-		}
-	}
-	return nil, unix.ENXIO
-}
-
-// keepOpen is a file that outlives its descriptions.
-type keepOpen struct{ vfs.File }
-
-func (keepOpen) Release() {}
 
 // newFIFO makes the pipe behind a FIFO.
 func newFIFO() memfs.FIFO { return new(event.FIFO) }

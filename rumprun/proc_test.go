@@ -90,7 +90,7 @@ func TestProcOfKernel(t *testing.T) {
 		"/etc/hosts":                     "127.0.0.1 localhost\n",
 		"/proc/sys/kernel/osrelease":     "6.1.0\n",
 		"/proc/sys/kernel/hostname":      "box\n",
-		"/proc/mounts":                   "overlay / overlay rw,relatime 0 0\nproc /proc proc rw,nosuid,nodev,noexec,relatime 0 0\nsysfs /sys sysfs ro,nosuid,nodev,noexec,relatime 0 0\ntmpfs /dev tmpfs rw,nosuid 0 0\ntmpfs /dev/shm tmpfs rw,nosuid,nodev,noexec 0 0\n",
+		"/proc/mounts":                   "overlay / overlay rw,relatime 0 0\nproc /proc proc rw,nosuid,nodev,noexec,relatime 0 0\nsysfs /sys sysfs ro,nosuid,nodev,noexec,relatime 0 0\ntmpfs /dev tmpfs rw,nosuid 0 0\ndevpts /dev/pts devpts rw,nosuid,noexec,relatime,gid=5,mode=620,ptmxmode=000 0 0\ntmpfs /dev/shm tmpfs rw,nosuid,nodev,noexec 0 0\n",
 		"/sys/devices/system/cpu/online": "0\n",
 	} {
 		if got := read(path); got != want {

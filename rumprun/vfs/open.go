@@ -152,7 +152,7 @@ func (n *Namespace) openInode(c *Context, d *Dentry, flags uint32, created bool)
 	if a.Type() == unix.S_IFSOCK {
 		return nil, unix.ENXIO
 	}
-	f, err := d.inode.Open(c, d, keep)
+	f, err := d.inode.Open(c, d, keep|flags&unix.O_NOCTTY)
 	if err != nil {
 		return nil, err
 	}

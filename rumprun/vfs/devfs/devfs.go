@@ -18,6 +18,9 @@ type Devices struct {
 	Entropy *entropy.Source
 	// Terminal opens the caller's controlling terminal; nil: there is none.
 	Terminal func(c *vfs.Context, flags uint32) (vfs.File, error)
+	// Multiplexer opens the master of a new pseudo terminal; nil: there are
+	// none.
+	Multiplexer func(c *vfs.Context, d *vfs.Dentry, flags uint32) (vfs.File, error)
 }
 
 // Open opens the device with number rdev; ENXIO if there is no such device.
@@ -36,6 +39,10 @@ func (v *Devices) Open(c *vfs.Context, d *vfs.Dentry, rdev uint64, flags uint32)
 		if v.Terminal != nil {
 			return v.Terminal(c, flags)
 		}
+	case unix.Mkdev(5, 2):
+		if v.Multiplexer != nil {
+			return v.Multiplexer(c, d, flags)
+		}
 	}
 	return nil, unix.ENXIO
 }
@@ -44,7 +51,7 @@ var nodes = []struct {
 	name         string
 	major, minor uint32
 }{
-	{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
+	{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}, {"ptmx", 5, 2},
 }
 
 var links = [][2]string{
