@@ -44,9 +44,10 @@ type options struct {
 	modules  []string
 	jobs     int
 	short    bool
-	rerun    bool // run inside again what has a result of this image
-	anyBuild bool // accept results of other builds of the nabla image
-	report   bool // run nothing
+	rerun    bool   // run inside again what has a result of this image
+	anyBuild bool   // accept results of other builds of the nabla image
+	report   bool   // run nothing
+	doc      string // a file to write the results into
 	min      float64
 	limits   limits
 }
@@ -62,6 +63,7 @@ func main() {
 	flag.BoolVar(&o.rerun, "rerun", false, "run modules inside again that have a result of this image")
 	flag.BoolVar(&o.anyBuild, "any-build", false, "accept results of other builds of the nabla image")
 	flag.BoolVar(&o.report, "report", false, "run nothing, report the results that are there")
+	flag.StringVar(&o.doc, "doc", "", "write the results between the marks in this file (docs/conformance.md)")
 	flag.Float64Var(&o.min, "min", 97, "the share, in percent, that must pass")
 	flag.DurationVar(&o.limits.idle, "idle", o.limits.idle, "a test case hangs after this")
 	flag.Parse()

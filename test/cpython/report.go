@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 )
 
 // pair is one module on both sides.
@@ -216,6 +217,11 @@ func report(w io.Writer, o options, pairs []pair, exp []expectation, whole bool)
 	}
 	if err := os.WriteFile(filepath.Join(o.work, file), b, 0o644); err != nil {
 		return false, err
+	}
+	if o.doc != "" {
+		if err := writeDoc(o.doc, &s, time.Now()); err != nil {
+			return false, err
+		}
 	}
 	if s.Percent < o.min {
 		fmt.Fprintf(w, "less than %.1f %%\n", o.min)
