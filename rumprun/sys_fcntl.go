@@ -11,7 +11,7 @@ import (
 
 // fcntlCalls are the calls on descriptors themselves.
 var fcntlCalls = []Call{
-	{unix.SYS_FCNTL, "fcntl", sysFcntl, Partial, "F_SETLKW does not detect deadlocks (EDEADLK); F_SETSIG, F_SETLEASE and F_NOTIFY are EINVAL; F_SETOWN is kept and O_ASYNC sends no signal"},
+	{unix.SYS_FCNTL, "fcntl", sysFcntl, Partial, "F_SETLKW does not detect deadlocks (EDEADLK); F_SETSIG, F_SETLEASE and watches of F_NOTIFY are EINVAL; F_SETOWN is kept and O_ASYNC sends no signal"},
 	{unix.SYS_FLOCK, "flock", sysFlock, Full, ""},
 	{unix.SYS_DUP, "dup", sysDup, Full, ""},
 	{unix.SYS_DUP2, "dup2", sysDup2, Full, ""},
@@ -126,6 +126,18 @@ func sysFcntl(t *Task, a Args) (uintptr, error) {
 		return 0, t.recordLock(d, cmd, arg, d, -1)
 	case unix.F_GETOWN, unix.F_GETOWN_EX, unix.F_SETOWN, unix.F_SETOWN_EX, unix.F_GETSIG:
 		return 0, nil
+	case unix.F_NOTIFY:
+		if uint32(arg)&^0x80000000 == 0 {
+			return 0, nil // DN_MULTISHOT at most: there is no watch to remove
+		}
+		st, err := d.File.Stat()
+		if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			err = unix.ENOTDIR
+		}
+		if err == nil {
+			err = unix.EINVAL // as with fs.dir-notify-enable=0; programs use inotify
+		}
+		return 0, err
 	case unix.F_GETPIPE_SZ, unix.F_SETPIPE_SZ:
 		p, ok := d.File.(PipeSizer)
 		if !ok {

@@ -131,6 +131,9 @@ int main(void)
 	CALL(setxattr("copy", "user.k", "v", 1, 0));
 	CALL(getxattr("copy", "user.k", buf, 10));
 	CALL(getxattr("copy", "user.none", buf, 10));
+	CALL(fcntl(open(".", O_RDONLY), F_NOTIFY, 0));
+	CALL(fcntl(open(".", O_RDONLY), F_NOTIFY, 0x80000000));
+	CALL(fcntl(fd, F_NOTIFY, 1));
 	int mfd = memfd_create("m", 0);
 	CALL(write(mfd, "mem", 3));
 	CALL(pread(mfd, buf, 3, 0));
