@@ -417,9 +417,9 @@ func TestBuildMTLS(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	dir := buildContext(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /x\n"})
+	dir := buildContext(t, map[string]string{"Dockerfile": "FROM " + busyboxBase(t) + "\nRUN echo over TCP >/x\nCMD [\"cat\",\"/x\"]\n"})
 	build := func(args ...string) nablatest.Result {
-		argv := append([]string{"build", "--builder", b.Addr, "--frontend", stock(t)}, args...)
+		argv := append([]string{"build", "--builder", b.Addr, "--frontend", nabla(t)}, args...)
 		return nablaBuild(t, append(argv, "-o", "type=cacheonly", dir)...)
 	}
 	must(t, build("--tlscacert", certs.CA, "--tlscert", certs.Client.Cert, "--tlskey", certs.Client.Key))
@@ -427,8 +427,13 @@ func TestBuildMTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	dest := theRegistry(t).Name("mtls:1")
-	must(t, docker(t, "buildx", "build", "--builder", "mtls", "--push", "-t", dest, dir))
-	must(t, nablaBuild(t, "build", "--builder", "mtls", "--frontend", stock(t), "-o", "type=cacheonly", dir))
+	must(t, docker(t, "buildx", "build", "--builder", "mtls", "--push", "-t", dest, syntax(t, dir, nabla(t))))
+	relinked(t, dest)
+	must(t, docker(t, "pull", dest))
+	if r := must(t, docker(t, "run", "--rm", dest)); r.Stdout != "over TCP\n" {
+		t.Errorf("the image says %q", r.Stdout)
+	}
+	must(t, nablaBuild(t, "build", "--builder", "mtls", "--frontend", nabla(t), "-o", "type=cacheonly", dir))
 	// Who shows no certificate, or another authority's, does not get in.
 	must(t, nablatest.Run(t, d, "openssl", "verify", "-CAfile", certs.CA, certs.Server.Cert, certs.Client.Cert))
 	other, err := daemons.NewCertificates(t.TempDir())
