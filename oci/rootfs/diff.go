@@ -124,10 +124,12 @@ func (d *diff) walk(name string, below bool) error {
 	return nil
 }
 
-// same says whether a name is the same file in both directories.
+// same says whether a name is the same file in both directories. The time of a
+// directory alone is no difference, as in BuildKit's layers: mounting something
+// in it changes that.
 func (d *diff) same(e *entry) (bool, error) {
 	a, b := stat(e.upper), stat(e.lower)
-	if a.Mode != b.Mode || a.Uid != b.Uid || a.Gid != b.Gid || a.Rdev != b.Rdev || a.Mtim != b.Mtim || !e.upper.IsDir() && a.Size != b.Size {
+	if a.Mode != b.Mode || a.Uid != b.Uid || a.Gid != b.Gid || a.Rdev != b.Rdev || !e.upper.IsDir() && (a.Size != b.Size || a.Mtim != b.Mtim) {
 		return false, nil
 	}
 	// Two overlays show a file of a layer that both have with one inode, and

@@ -22,7 +22,8 @@ import (
 // Options are for Write; the zero value writes all of a directory.
 type Options struct {
 	// Lower is the directory that lies below: only what differs from it is
-	// written, with whiteouts for what it alone has. "" is an empty one.
+	// written, with whiteouts for what it alone has, and the directories that
+	// hold something of both kinds. "" is an empty one.
 	Lower string
 	// Clamp, if not nil, is the latest time of a file; later ones become it.
 	Clamp *time.Time
