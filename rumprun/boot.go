@@ -31,7 +31,6 @@ func Boot(cfg Config) (*Kernel, error) {
 	k := &Kernel{
 		cfg: cfg, table: table, arena: arena,
 		procs: map[int32]*Process{}, tasks: map[int32]*Task{}, reported: map[uintptr]bool{},
-		taskGone: make(chan struct{}, 1),
 	}
 	k.futexes.queues = map[uintptr]*futexQueue{}
 	k.bootTime = k.monotonic()
@@ -49,7 +48,7 @@ func Boot(cfg Config) (*Kernel, error) {
 // says why the program could not be started at all, errno as execve(2) has it.
 func (k *Kernel) Run() error {
 	p := k.newProcess(nil)
-	p.as = k.arena.NewAddressSpace()
+	p.setSpace(newSpace(k.arena.NewAddressSpace()))
 	p.fds = NewFDTable(int(p.limits.get(unix.RLIMIT_NOFILE).Cur))
 	p.fs = newFSContext(k.files.ns, k.cfg.Dir, vfs.NewCreds(k.cfg.UID, k.cfg.GID, k.cfg.Groups))
 	for i, f := range k.cfg.Stdio {

@@ -38,8 +38,10 @@ func errnoResult(e unix.Errno) uint64 { return uint64(-int64(e)) }
 
 // run is the life of a guest thread.
 func (t *Task) run() {
+	t.p.gate.enter()
 	t.started = t.k.monotonic()
 	for !t.exiting.Load() {
+		t.p.gate.pass()
 		t.ctx.Enter()
 		switch t.ctx.Reason {
 		case guest.Syscall:
@@ -116,6 +118,14 @@ func (t *Task) call(nr uintptr) (r uintptr, err error) {
 	var e *Call
 	if nr < maxSyscall {
 		e = t.k.table[nr]
+	}
+	if b := t.p.birth; b != nil && b.fork && !b.done.Load() && !t.mayBeforeExec(nr, &a) {
+		name := fmt.Sprintf("system call %d", nr)
+		if e != nil {
+			name = e.Name
+		}
+		b.undo(t, "called "+name)
+		return 0, unix.ENOSYS
 	}
 	if e == nil || e.Handler == nil {
 		t.k.reportUnimplemented(nr, e)

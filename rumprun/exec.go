@@ -91,12 +91,14 @@ func (t *Task) execve(d *vfs.Dentry, name string, argv, envp uintptr) error {
 	if !t.killOthers() {
 		return unix.EINTR
 	}
-	t.p.as.Clear()
+	t.p.fds, t.p.sighand = t.p.fds.Own(), t.p.sighand.copy()
+	t.p.ownMemory()
 	if err := t.begin(x); err != nil {
 		t.k.logf("nabla: execve %s: %v: the old program is gone, the process ends", name, err)
 		t.p.exitGroup(int(unix.SIGKILL))
 		return err
 	}
+	t.p.birth.release()
 	return nil
 }
 
@@ -196,6 +198,10 @@ func (t *Task) prepareELF(x *execution) error {
 	}
 	if err := loader.Fits(t.k.arena, x.Image); err != nil {
 		return fmt.Errorf("program is linked to addresses %#x-%#x, which are not the guest's: %w", x.Image.Lo(), x.Image.Hi(), err)
+	}
+	if r := (mm.Range{Start: uintptr(x.Image.Lo()) &^ (mm.PageSize - 1), End: uintptr(x.Image.Hi()+mm.PageSize-1) &^ (mm.PageSize - 1)}); !x.Image.PIE && !t.p.as.Available(r, t.p.space.users.Load() == 1) {
+		t.k.logf("nabla: execve %s: it is linked to the fixed addresses %#x-%#x, where another program runs: in one address space a second one must be position-independent", x.ExecFn, r.Start, r.End)
+		return unix.ENOMEM
 	}
 	if x.Image.Interp != "" {
 		d, err := t.p.fs.ns.Lookup(t.vfsContext(), nil, x.Image.Interp, true, 0)

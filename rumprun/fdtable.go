@@ -90,6 +90,7 @@ type FDTable struct {
 	ents  []fdEntry
 	free  int // no free descriptor below
 	limit int // RLIMIT_NOFILE's soft limit
+	users int // processes beside the first that share it (CLONE_FILES)
 }
 
 // NewFDTable makes an empty table that holds at most limit descriptors.
@@ -232,6 +233,39 @@ func (f *FDTable) Clone() *FDTable {
 		}
 	}
 	return n
+}
+
+// Share returns the table for one more process, which ends its use by Release.
+func (f *FDTable) Share() *FDTable {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.users++
+	return f
+}
+
+// Own returns a table that no other process uses: f, or a copy instead of which
+// the caller's use of f ends (execve(2)).
+func (f *FDTable) Own() *FDTable {
+	f.mu.Lock()
+	shared := f.users > 0
+	f.mu.Unlock()
+	if !shared {
+		return f
+	}
+	n := f.Clone()
+	f.Release()
+	return n
+}
+
+// Release ends a process's use. The last one's closes all descriptors.
+func (f *FDTable) Release() {
+	f.mu.Lock()
+	f.users--
+	last := f.users < 0
+	f.mu.Unlock()
+	if last {
+		f.CloseIf(func(int, bool) bool { return true })
+	}
 }
 
 // CloseIf closes every descriptor for which match answers true (exec: those

@@ -39,7 +39,6 @@ type Kernel struct {
 	nextTID  int32
 	reported map[uintptr]bool // unimplemented calls already named in the log
 
-	taskGone chan struct{} // capacity 1: a thread has gone
 	exitOnce sync.Once
 	forkOnce sync.Once
 }

@@ -38,6 +38,16 @@ func (r *rlimits) init(c *Config) {
 	r.lim[14] = linux.RLimit{}                                             // RLIMIT_RTPRIO
 }
 
+// copy takes over another process's limits.
+func (r *rlimits) copy(from *rlimits) {
+	from.mu.Lock()
+	l := from.lim
+	from.mu.Unlock()
+	r.mu.Lock()
+	r.lim = l
+	r.mu.Unlock()
+}
+
 func (r *rlimits) get(which int) linux.RLimit {
 	r.mu.Lock()
 	defer r.mu.Unlock()

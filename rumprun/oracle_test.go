@@ -52,7 +52,7 @@ func newTestTask(t testing.TB, cfg Config) (*Task, uintptr) {
 		t.Fatal(err)
 	}
 	p := k.newProcess(nil)
-	p.as = k.arena.NewAddressSpace()
+	p.setSpace(newSpace(k.arena.NewAddressSpace()))
 	p.fds = NewFDTable(1024)
 	p.fs = newFSContext(k.files.ns, cfg.Dir, vfs.NewCreds(0, 0, nil))
 	task := p.newTask(guest.NewContext())

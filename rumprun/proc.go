@@ -47,7 +47,7 @@ func (s procSource) Process(pid int32) *procfs.Process {
 		return nil
 	}
 	out := &procfs.Process{
-		PID: pid, PGID: 1, SID: 1, Comm: p.name(), State: 'S', Creds: p.fs.creds.Load(), Umask: p.fs.umask.Load(),
+		PID: pid, Comm: p.name(), State: 'S', Creds: p.fs.creds.Load(), Umask: p.fs.umask.Load(),
 		Start: s.k.files.boot.Add(p.start - s.k.bootTime), UserTime: p.cpuTime(),
 		FDs: p.fds.Open, FD: p.procFD, Maps: p.procMaps,
 		VirtualSize: p.as.Size(), ResidentSize: p.as.Resident(),
@@ -78,9 +78,15 @@ func (s procSource) Process(pid int32) *procfs.Process {
 		l := p.limits.get(i)
 		out.Limits[i] = unix.Rlimit{Cur: l.Cur, Max: l.Max}
 	}
+	if p.ended() {
+		out.State = 'Z'
+	}
+	s.k.mu.Lock()
+	out.PGID, out.SID = p.pgid, p.sid
 	if p.parent != nil {
 		out.PPID = p.parent.pid
 	}
+	s.k.mu.Unlock()
 	p.fs.mu.Lock()
 	out.Cwd, out.Root = p.fs.cwd, p.fs.root
 	p.fs.mu.Unlock()

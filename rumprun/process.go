@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/abi/linux"
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"github.com/nabla-build/nabla-build/rumprun/guest"
@@ -19,24 +18,40 @@ import (
 // and posix_spawn are processes of their own at other addresses of the one
 // address space.
 type Process struct {
-	k         *Kernel
-	pid       int32
+	k   *Kernel
+	pid int32
+	// Relations; Kernel.mu protects them.
 	parent    *Process
+	children  []*Process
+	pgid, sid int32
+	subreaper bool // PR_SET_CHILD_SUBREAPER
+
+	exitSignal  int32        // told to the parent at the end
+	deathSignal atomic.Int32 // PR_SET_PDEATHSIG: when the parent ends
+	birth       *birth       // how it leaves its parent's memory; nil: init
+	gate        gate
+
 	start     time.Duration // monotonic, when it began
 	startIdle time.Duration // hypercall.IdleTime then
 
-	as  *mm.AddressSpace
-	fds *FDTable
-	fs  *fsContext
+	space *sharedSpace
+	as    *mm.AddressSpace // space's
+	fds   *FDTable
+	fs    *fsContext
 
 	sighand   *sigHandlers
 	sigs      sigQueue
 	sigEvents waiter.Queue // notified when a signal becomes pending (signalfd)
 
-	limits  rlimits
-	timers  intervalTimers
-	posix   posixTimers
-	deadCPU atomic.Int64 // CPU time of threads that ended, ns
+	limits   rlimits
+	timers   intervalTimers
+	posix    posixTimers
+	deadCPU  atomic.Int64 // CPU time of threads that ended, ns
+	childCPU atomic.Int64 // CPU time of children that were waited for, ns
+
+	childEvents waiter.Queue  // notified when a child ends
+	endEvents   waiter.Queue  // notified when the process ends
+	taskGone    chan struct{} // capacity 1: a thread has gone
 
 	mu       sync.Mutex
 	tasks    []*Task // by age
@@ -79,13 +94,18 @@ func (p *Process) name() string {
 
 // newProcess makes a process without threads.
 func (k *Kernel) newProcess(parent *Process) *Process {
-	p := &Process{k: k, parent: parent, start: k.monotonic(), startIdle: hypercall.IdleTime(), sighand: &sigHandlers{}, done: make(chan struct{}), dumpable: true}
+	p := &Process{k: k, parent: parent, start: k.monotonic(), startIdle: hypercall.IdleTime(), sighand: &sigHandlers{}, done: make(chan struct{}), taskGone: make(chan struct{}, 1), dumpable: true}
 	p.limits.init(&k.cfg)
 	p.timers.p = p
 	p.posix.p = p
 	k.mu.Lock()
 	p.pid = k.allocTID()
 	k.procs[p.pid] = p
+	p.pgid, p.sid = p.pid, p.pid
+	if parent != nil {
+		p.pgid, p.sid = parent.pgid, parent.sid
+		parent.children = append(parent.children, p)
+	}
 	k.mu.Unlock()
 	return p
 }
@@ -155,9 +175,11 @@ func (t *Task) killOthers() bool {
 			u.kick()
 		}
 	}
+	p.gate.leave()
+	defer p.gate.enter()
 	for len(p.threads()) > 1 {
 		select {
-		case <-p.k.taskGone:
+		case <-p.taskGone:
 		case <-t.interrupt:
 		}
 		if t.exiting.Load() {
@@ -175,6 +197,7 @@ func (t *Task) killOthers() bool {
 
 // exitTask ends thread t: set_tid_address(2), get_robust_list(2), exit(2).
 func (t *Task) exitTask() {
+	defer t.p.gate.leave()
 	t.exitRobustList()
 	if t.clearTID != 0 {
 		if w, err := userPtr[uint32](t, t.clearTID, true); err == nil {
@@ -193,25 +216,11 @@ func (t *Task) exitTask() {
 	last := len(p.tasks) == 0
 	p.mu.Unlock()
 	select {
-	case k.taskGone <- struct{}{}:
+	case p.taskGone <- struct{}{}:
 	default:
 	}
 	if last {
 		p.exited()
-	}
-}
-
-// exited runs when the last thread has gone.
-func (p *Process) exited() {
-	if p.isInit() {
-		p.k.exit(p)
-		return
-	}
-	p.releaseRecordLocks()
-	p.fds.CloseIf(func(int, bool) bool { return true })
-	close(p.done)
-	if p.parent != nil {
-		p.parent.signal(nil, linux.SignalInfo{Signo: int32(linux.SIGCHLD), Code: linux.CLD_EXITED})
 	}
 }
 

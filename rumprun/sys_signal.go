@@ -18,7 +18,6 @@ var signalCalls = []Call{
 	{unix.SYS_RT_SIGQUEUEINFO, "rt_sigqueueinfo", sysRtSigqueueinfo, Full, ""},
 	{unix.SYS_RT_TGSIGQUEUEINFO, "rt_tgsigqueueinfo", sysRtTgsigqueueinfo, Full, ""},
 	{unix.SYS_SIGALTSTACK, "sigaltstack", sysSigaltstack, Full, ""},
-	{unix.SYS_KILL, "kill", sysKill, Partial, "process groups are one"},
 	{unix.SYS_TKILL, "tkill", sysTkill, Full, ""},
 	{unix.SYS_TGKILL, "tgkill", sysTgkill, Full, ""},
 	{unix.SYS_PAUSE, "pause", sysPause, Full, ""},
@@ -198,58 +197,6 @@ func validSignal(n int) error {
 	return nil
 }
 
-// sysKill is kill(2). All processes are in one group.
-func sysKill(t *Task, a Args) (uintptr, error) {
-	pid, n := int32(a[0]), a.Int(1)
-	if err := validSignal(n); err != nil {
-		return 0, err
-	}
-	var targets []*Process
-	switch {
-	case pid > 0:
-		p := t.k.process(pid)
-		if p == nil {
-			u := t.k.task(pid)
-			if u == nil {
-				return 0, unix.ESRCH
-			}
-			p = u.p
-		}
-		targets = []*Process{p}
-	case pid == 0 || pid == -t.p.pid:
-		targets = t.k.processes()
-	case pid == -1:
-		for _, p := range t.k.processes() {
-			if p != t.p && !p.isInit() {
-				targets = append(targets, p)
-			}
-		}
-		if len(targets) == 0 {
-			return 0, unix.ESRCH
-		}
-	default:
-		return 0, unix.ESRCH
-	}
-	if n == 0 {
-		return 0, nil
-	}
-	for _, p := range targets {
-		p.signal(nil, t.killInfo(n, linux.SI_USER))
-	}
-	return 0, nil
-}
-
-// processes lists the live processes.
-func (k *Kernel) processes() []*Process {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	var ps []*Process
-	for _, p := range k.procs {
-		ps = append(ps, p)
-	}
-	return ps
-}
-
 func sysTkill(t *Task, a Args) (uintptr, error) { return t.tgkill(0, int32(a[0]), a.Int(1)) }
 
 func sysTgkill(t *Task, a Args) (uintptr, error) {
@@ -269,6 +216,9 @@ func (t *Task) tgkill(tgid, tid int32, n int) (uintptr, error) {
 	u := t.k.task(tid)
 	if u == nil || tgid != 0 && u.p.pid != tgid {
 		return 0, unix.ESRCH
+	}
+	if !t.maySignal(u.p, n) {
+		return 0, unix.EPERM
 	}
 	if n == 0 {
 		return 0, nil

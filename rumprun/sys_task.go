@@ -9,10 +9,10 @@ import (
 )
 
 var taskCalls = []Call{
-	{unix.SYS_CLONE, "clone", sysClone, Partial, "threads; a child that shares nothing (fork) answers ENOSYS"},
-	{unix.SYS_CLONE3, "clone3", sysClone3, Partial, "threads; a child that shares nothing (fork) answers ENOSYS"},
-	{unix.SYS_FORK, "fork", sysFork, Unsupported, "one address space: a copied process cannot run at its parent's addresses"},
-	{unix.SYS_VFORK, "vfork", sysFork, Unsupported, "child processes are not there yet"},
+	{unix.SYS_CLONE, "clone", sysClone, Partial, "threads and children; without CLONE_VM as fork; no namespaces"},
+	{unix.SYS_CLONE3, "clone3", sysClone3, Partial, "as clone; set_tid and cgroups answer EINVAL"},
+	{unix.SYS_FORK, "fork", sysFork, Partial, "if the child goes on to execve or exit; otherwise ENOSYS: a copied process cannot run at its parent's addresses"},
+	{unix.SYS_VFORK, "vfork", sysVfork, Full, ""},
 	{unix.SYS_EXIT, "exit", sysExit, Full, ""},
 	{unix.SYS_EXIT_GROUP, "exit_group", sysExitGroup, Full, ""},
 	{unix.SYS_GETPID, "getpid", sysGetpid, Full, ""},
@@ -25,13 +25,6 @@ var taskCalls = []Call{
 	{unix.SYS_RSEQ, "rseq", nil, Unsupported, "the C libraries do without"},
 	{unix.SYS_ARCH_PRCTL, "arch_prctl", sysArchPrctl, Partial, "ARCH_SET_FS and ARCH_GET_FS; gs belongs to the library OS"},
 	{unix.SYS_PRCTL, "prctl", sysPrctl, Partial, "names, dumpable, parent-death signal, no_new_privs, capabilities as an unprivileged process sees them"},
-	{unix.SYS_WAIT4, "wait4", sysWait4, Partial, "there are no child processes yet: ECHILD"},
-	{unix.SYS_WAITID, "waitid", sysWaitid, Partial, "there are no child processes yet: ECHILD"},
-	{unix.SYS_GETPGRP, "getpgrp", sysGetpgrp, Partial, "one process group"},
-	{unix.SYS_GETPGID, "getpgid", sysGetpgid, Partial, "one process group"},
-	{unix.SYS_SETPGID, "setpgid", sysSetpgid, Partial, "one process group"},
-	{unix.SYS_GETSID, "getsid", sysGetpgid, Partial, "one session"},
-	{unix.SYS_SETSID, "setsid", sysSetsid, Partial, "the first process leads its session already (EPERM)"},
 	{unix.SYS_MEMBARRIER, "membarrier", sysMembarrier, Full, ""},
 }
 
@@ -87,7 +80,7 @@ func sysClone3(t *Task, a Args) (uintptr, error) {
 // creator, its own stack pointer and thread pointer.
 func (t *Task) clone(c *linux.CloneArgs) (uintptr, error) {
 	if c.Flags&unix.CLONE_THREAD == 0 {
-		return sysFork(t, Args{})
+		return t.cloneProcess(c)
 	}
 	if c.Flags&cloneThread != cloneThread || c.Flags&(unix.CLONE_NEWNS|unix.CLONE_NEWPID|unix.CLONE_NEWUSER|unix.CLONE_PIDFD) != 0 {
 		return 0, unix.EINVAL
@@ -135,12 +128,13 @@ func (t *Task) clone(c *linux.CloneArgs) (uintptr, error) {
 	return uintptr(tid), nil
 }
 
-// sysFork answers for fork(2), vfork(2) and every clone that is not a thread.
+// sysFork is fork(2), sysVfork is vfork(2).
 func sysFork(t *Task, _ Args) (uintptr, error) {
-	t.k.forkOnce.Do(func() {
-		t.k.logf("nabla: %s called fork: not possible, because application and library OS are one process; threads work", t.p.name())
-	})
-	return 0, unix.ENOSYS
+	return t.cloneProcess(&linux.CloneArgs{ExitSignal: uint64(linux.SIGCHLD)})
+}
+
+func sysVfork(t *Task, _ Args) (uintptr, error) {
+	return t.cloneProcess(&linux.CloneArgs{Flags: unix.CLONE_VM | unix.CLONE_VFORK, ExitSignal: uint64(linux.SIGCHLD)})
 }
 
 func sysExit(t *Task, a Args) (uintptr, error) {
@@ -163,6 +157,8 @@ func sysGetpid(t *Task, _ Args) (uintptr, error) { return uintptr(t.p.pid), nil 
 func sysGettid(t *Task, _ Args) (uintptr, error) { return uintptr(t.tid), nil }
 
 func sysGetppid(t *Task, _ Args) (uintptr, error) {
+	t.k.mu.Lock()
+	defer t.k.mu.Unlock()
 	if t.p.parent == nil {
 		return 0, nil
 	}
@@ -258,10 +254,30 @@ func sysPrctl(t *Task, a Args) (uintptr, error) {
 		}
 		t.p.dumpable = a[1] == 1
 		return 0, nil
-	case unix.PR_SET_PDEATHSIG, unix.PR_SET_KEEPCAPS, unix.PR_SET_TIMERSLACK, unix.PR_SET_THP_DISABLE, unix.PR_SET_CHILD_SUBREAPER, vmaName:
+	case unix.PR_SET_KEEPCAPS, unix.PR_SET_TIMERSLACK, unix.PR_SET_THP_DISABLE, vmaName:
+		return 0, nil
+	case unix.PR_SET_PDEATHSIG:
+		if a[1] > linux.SignalMaximum {
+			return 0, unix.EINVAL
+		}
+		t.p.deathSignal.Store(int32(a[1]))
 		return 0, nil
 	case unix.PR_GET_PDEATHSIG:
-		return 0, copyOut(t, a[1], int32(0))
+		return 0, copyOut(t, a[1], t.p.deathSignal.Load())
+	case unix.PR_SET_CHILD_SUBREAPER:
+		t.k.mu.Lock()
+		defer t.k.mu.Unlock()
+		t.p.subreaper = a[1] != 0
+		return 0, nil
+	case unix.PR_GET_CHILD_SUBREAPER:
+		t.k.mu.Lock()
+		on := t.p.subreaper
+		t.k.mu.Unlock()
+		v := int32(0)
+		if on {
+			v = 1
+		}
+		return 0, copyOut(t, a[1], v)
 	case unix.PR_GET_KEEPCAPS, unix.PR_GET_THP_DISABLE, unix.PR_GET_SECCOMP, unix.PR_GET_SECUREBITS:
 		return 0, nil
 	case unix.PR_GET_TIMERSLACK:
@@ -282,32 +298,6 @@ func sysPrctl(t *Task, a Args) (uintptr, error) {
 	return 0, unix.EINVAL
 }
 
-// sysWait4 is wait4(2).
-func sysWait4(t *Task, a Args) (uintptr, error) { return 0, unix.ECHILD }
-
-// sysWaitid is waitid(2).
-func sysWaitid(t *Task, a Args) (uintptr, error) { return 0, unix.ECHILD }
-
-func sysGetpgrp(t *Task, _ Args) (uintptr, error) { return 1, nil }
-
-func sysGetpgid(t *Task, a Args) (uintptr, error) {
-	if a[0] != 0 && t.k.process(int32(a[0])) == nil {
-		return 0, unix.ESRCH
-	}
-	return 1, nil
-}
-
-func sysSetpgid(t *Task, a Args) (uintptr, error) {
-	if pid := int32(a[0]); pid != 0 && t.k.process(pid) == nil {
-		return 0, unix.ESRCH
-	}
-	if int32(a[1]) < 0 {
-		return 0, unix.EINVAL
-	}
-	return 0, unix.EPERM // a session leader
-}
-
-func sysSetsid(t *Task, _ Args) (uintptr, error) { return 0, unix.EPERM }
 
 // sysMembarrier is membarrier(2): with one host thread every barrier has
 // happened.

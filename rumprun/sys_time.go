@@ -138,7 +138,7 @@ func clockTicks(d time.Duration) int64 { return int64(d / (time.Second / 100)) }
 
 func sysTimes(t *Task, a Args) (uintptr, error) {
 	if a[0] != 0 {
-		if err := copyOut(t, a[0], [4]int64{clockTicks(t.p.cpuTime())}); err != nil {
+		if err := copyOut(t, a[0], [4]int64{clockTicks(t.p.cpuTime()), 0, clockTicks(time.Duration(t.p.childCPU.Load()))}); err != nil {
 			return 0, err
 		}
 	}
@@ -156,6 +156,7 @@ func sysGetrusage(t *Task, a Args) (uintptr, error) {
 		r.UTime = linux.DurationToTimeval(t.cpuTime())
 		r.MaxRSS = int64(t.p.as.Resident() >> 10)
 	case children:
+		r.UTime = linux.DurationToTimeval(time.Duration(t.p.childCPU.Load()))
 	default:
 		return 0, unix.EINVAL
 	}

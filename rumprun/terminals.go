@@ -55,11 +55,6 @@ func (k *Kernel) signalLeader(sid int32, sig unix.Signal) {
 	}
 }
 
-// group and session are the numbers of p's process group and session: there is
-// one of each.
-func (p *Process) group() int32   { return 1 }
-func (p *Process) session() int32 { return 1 }
-
 // Session, Group, SessionLeader, GroupSession and OpenEntry implement
 // tty.Caller.
 func (t *Task) Session() int32      { return t.p.session() }

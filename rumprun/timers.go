@@ -160,6 +160,13 @@ func (i *intervalTimers) set(which int, d, interval time.Duration) (time.Duratio
 	return 0, 0, unix.EINVAL
 }
 
+// clear disarms all three (exit).
+func (i *intervalTimers) clear() {
+	for which := range int(linux.ITIMER_PROF) + 1 {
+		i.set(which, 0, 0)
+	}
+}
+
 func (i *intervalTimers) get(which int) (time.Duration, time.Duration, error) {
 	switch which {
 	case linux.ITIMER_REAL:

@@ -147,6 +147,9 @@ func (c *console) Readiness(mask waiter.EventMask) waiter.EventMask {
 		}
 	}
 	if c.writable {
+		if mask&waiter.WritableEvents != 0 && !c.canWrite {
+			c.canWrite = c.fd.Writable()
+		}
 		if c.canWrite {
 			m |= waiter.WritableEvents
 		} else if mask&waiter.WritableEvents != 0 {
@@ -189,8 +192,8 @@ func (c *console) Read(p []byte) (int, error) {
 	return 0, unix.EAGAIN
 }
 
-// Write writes what the host takes at once. A stream that is ready takes one
-// piece; the next waits for the next report.
+// Write writes what the host takes at once: a stream that is ready takes one
+// piece without blocking.
 func (c *console) Write(p []byte) (int, error) {
 	if !c.writable {
 		return 0, unix.EBADF
@@ -200,7 +203,7 @@ func (c *console) Write(p []byte) (int, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.canWrite {
+	if c.canWrite = c.fd.Writable(); !c.canWrite {
 		poke(c.asked)
 		return 0, unix.EAGAIN
 	}

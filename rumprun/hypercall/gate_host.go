@@ -66,5 +66,11 @@ func Read(fd int, p []byte) (int, error) { return unix.Read(fd, p) }
 // Write is write(2).
 func Write(fd int, p []byte) (int, error) { return unix.Write(fd, p) }
 
+// ready is poll(2) of one descriptor, without waiting.
+func ready(fd int, events int16) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: events}}, 0)
+	return err == nil && n > 0
+}
+
 // ExitGroup ends the process.
 func ExitGroup(status int) { unix.Exit(status) }

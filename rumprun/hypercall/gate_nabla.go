@@ -59,6 +59,14 @@ func Write(fd int, p []byte) (int, error) {
 	return result(nabla_call(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0))
 }
 
+// ready is ppoll(2) of one descriptor, without waiting.
+func ready(fd int, events int16) bool {
+	p := unix.PollFd{Fd: int32(fd), Events: events}
+	var now unix.Timespec
+	n, err := result(nabla_call(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&now)), 0, 0))
+	return err == nil && n > 0
+}
+
 // ExitGroup ends the process.
 func ExitGroup(status int) {
 	for {

@@ -41,6 +41,10 @@ func (f *FD) Sysfd() int { return f.fd }
 func (f *FD) WaitReadable() { pollWait(f.slot, 0) }
 func (f *FD) WaitWritable() { pollWait(f.slot, 1) }
 
+// Writable reports whether the descriptor is ready to be written to now (or in
+// error, or hung up).
+func (f *FD) Writable() bool { return ready(f.fd, unix.POLLOUT) }
+
 // Read is read(2); it blocks the whole process if the descriptor does.
 func (f *FD) Read(p []byte) (int, error) { return Read(f.fd, p) }
 
