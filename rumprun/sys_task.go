@@ -298,7 +298,6 @@ func sysPrctl(t *Task, a Args) (uintptr, error) {
 	return 0, unix.EINVAL
 }
 
-
 // sysMembarrier is membarrier(2): with one host thread every barrier has
 // happened.
 func sysMembarrier(t *Task, a Args) (uintptr, error) {

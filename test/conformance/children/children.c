@@ -227,7 +227,7 @@ int main(int c, char **v)
 	status("fork, failed exec", s);
 
 	/* SIGCHLD, with what it says. */
-	struct sigaction a = {.sa_sigaction = onchld, .sa_flags = SA_SIGINFO};
+	struct sigaction a = {.sa_sigaction = onchld, .sa_flags = SA_SIGINFO | SA_RESTART};
 	sigaction(SIGCHLD, &a, 0);
 	p = spawn("exit", "3");
 	while (!chld)
