@@ -21,6 +21,7 @@ want openssl openssl
 want setpriv util-linux
 want python3 python3
 want busybox busybox-static
+want node nodejs
 want musl-gcc musl-tools
 want objdump binutils
 [ -e /usr/bin/python3.11 ] || need="$need python3.11"
