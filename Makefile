@@ -84,6 +84,15 @@ build/images/cpython: build/images/cpython-base.tar build/cpython-sqlite test/cp
 		-entrypoint '["python3","/usr/lib/nabla-cpython/run.py"]' $@
 	touch $@
 
+# Debian programs that test/programs runs: base and image.
+build/images/programs-base.tar: images/mkbase.sh
+	mkdir -p $(@D)
+	images/mkbase.sh $@ nginx-light redis-server redis-tools sqlite3 curl busybox ca-certificates openssl
+
+build/images/programs: build/images/programs-base.tar images/mkimage/main.go $(shell find test/programs/root -type f)
+	$(GO) run ./images/mkimage -base $< -add test/programs/root:/ $@
+	touch $@
+
 # Where Go's own tests run; test/gostd adds the tests.
 build/images/gostd-base.tar: images/mkbase.sh
 	mkdir -p $(@D)
