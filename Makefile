@@ -90,7 +90,7 @@ build/images/programs-base.tar: images/mkbase.sh
 	images/mkbase.sh $@ nginx-light redis-server redis-tools sqlite3 curl busybox ca-certificates openssl
 
 build/images/programs: build/images/programs-base.tar images/mkimage/main.go $(shell find test/programs/root -type f)
-	$(GO) run ./images/mkimage -base $< -add test/programs/root:/ $@
+	$(GO) run ./images/mkimage -base $< -add test/programs/root:/ -cmd '["bash"]' $@
 	touch $@
 
 # Where Go's own tests run; test/gostd adds the tests.
@@ -113,7 +113,7 @@ demo: packages
 
 .PHONY: test
 test: packages
-	$(MAKE) all bin/nabla-frontend tools build/images/python build/images/go
+	$(MAKE) all bin/nabla-frontend tools build/images/python build/images/go build/images/programs
 	# unsafeptr: guest memory is addressed by number, which is what it warns of.
 	$(GO) vet -unsafeptr=false ./... && $(GO) vet -unsafeptr=false -tags integration ./test/...
 	$(GO) test -v ./... >build/test.log 2>&1 || { grep -E '^(FAIL|panic)|--- FAIL|_test.go:' build/test.log | tail -100; exit 1; }
@@ -130,8 +130,8 @@ test-buildkit: packages
 	$(GO) test -tags integration -count=1 -timeout 40m -v ./test/buildkit
 
 # The long forms of the conformance tests; make test runs short ones. Hours.
-.PHONY: conformance conformance-python conformance-go
-conformance: conformance-python conformance-go
+.PHONY: conformance conformance-python conformance-go conformance-programs
+conformance: conformance-python conformance-go conformance-programs
 
 # CPython's tests natively and inside. FLAGS: see test/cpython/main.go. What was
 # run before with the same images is not run again.
@@ -142,6 +142,10 @@ conformance-python: packages build/images/cpython-nabla
 # test/gostd/main.go.
 conformance-go: packages all build/images/gostd-base.tar
 	$(GO) run ./test/gostd $(FLAGS)
+
+# Unmodified Debian programs at work natively and inside; make test runs them too.
+conformance-programs: packages all build/images/programs
+	$(GO) test -tags integration -count=1 -timeout 10m -v ./test/programs
 
 # The Go runtime behind the gate: 100 runs, half of them with the collector's own
 # checks on.

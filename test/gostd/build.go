@@ -22,6 +22,12 @@ var excluded = map[string]string{
 	"crypto/internal/fips140test": "minutes of arithmetic, no system calls",
 }
 
+// pie are packages whose tests start themselves again. They are built
+// position-independent, as a second program in the one address space must be;
+// all others are static.
+var pie = strings.Fields("crypto/rand crypto/tls internal/godebug internal/poll internal/testenv log/slog log/syslog net net/http os os/exec os/signal " +
+	"runtime runtime/debug runtime/pprof sync syscall testing")
+
 // quick are the packages of the short form, which make test runs.
 var quick = strings.Fields("bufio context database/sql encoding/json io io/fs log net/netip os/signal path/filepath sync sync/atomic syscall time runtime/debug archive/tar")
 
@@ -91,15 +97,20 @@ func (m *image) build(ctx context.Context, base, tool string, pkgs []string) err
 	}
 	for i, p := range pkgs {
 		file := filepath.Join(m.root, program(p))
+		mode := "exe"
+		if slices.Contains(pie, p) {
+			mode = "pie"
+		}
+		want := runtime.Version() + " " + mode
 		v, err := os.ReadFile(file + ".version")
-		if err == nil && string(v) == runtime.Version() {
+		if err == nil && string(v) == want {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "\r%d of %d: go test -c %-40s", i+1, len(pkgs), p)
-		if _, err := output(ctx, "go", "test", "-c", "-vet=off", "-ldflags=-w", "-o", file, p); err != nil {
+		if _, err := output(ctx, "go", "test", "-c", "-vet=off", "-ldflags=-w", "-buildmode="+mode, "-o", file, p); err != nil {
 			return err
 		}
-		if err := os.WriteFile(file+".version", []byte(runtime.Version()), 0o644); err != nil {
+		if err := os.WriteFile(file+".version", []byte(want), 0o644); err != nil {
 			return err
 		}
 	}

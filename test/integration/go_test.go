@@ -55,7 +55,23 @@ func TestGoSample(t *testing.T) {
 	if got := s.get(t, "/primes?below=100000"); !strings.Contains(got, `"primes":9592`) {
 		t.Errorf("primes: %s", got)
 	}
+	if got := s.get(t, "/sum?text=nabla"); !strings.Contains(got, shaOf(t, "nabla")) {
+		t.Errorf("sum: %s", got)
+	}
 	if t.Failed() {
 		t.Logf("log:\n%s", s.log())
 	}
+}
+
+// shaOf is what sha256sum says on this machine.
+func shaOf(t *testing.T, text string) string {
+	t.Helper()
+	cmd := exec.Command("sha256sum")
+	cmd.Stdin = strings.NewReader(text)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, _, _ := strings.Cut(string(out), " ")
+	return digest
 }

@@ -65,7 +65,7 @@ func TestCurl(t *testing.T) {
 		"redirect":  {"-L", "-w", "%{http_code} %{num_redirects}\n", plain + "/redirect"},
 		"post":      {"--data-binary", "@/srv/www/docs/numbers.txt", plain + "/echo"},
 		"upload":    {"-T", "/srv/words.txt", plain + "/echo"},
-		"several":   {"--parallel", "-o", "/tmp/a", "-o", "/tmp/b", "-w", "%{size_download}\n", plain + "/large", plain + "/large"},
+		"several":   {"--parallel", "--no-progress-meter", "-o", "/tmp/a", "-o", "/tmp/b", "-w", "%{size_download}\n", plain + "/large", plain + "/large"},
 		"missing":   {"-f", plain + "/missing"},
 		"refused":   {"http://198.51.100.2:1/"},
 		"tls":       {"-k", secure + "/page"},

@@ -132,10 +132,10 @@ func same(t *testing.T, got, want nablatest.Result) {
 		t.Errorf("exit status %d, natively %d", got.Status, want.Status)
 	}
 	if got.Stdout != want.Stdout {
-		t.Errorf("output:\n%s\nnatively:\n%s", got.Stdout, want.Stdout)
+		t.Errorf("output:\n%.3000s\nnatively:\n%.3000s", got.Stdout, want.Stdout)
 	}
 	if got.Stderr != want.Stderr {
-		t.Errorf("errors:\n%s\nnatively:\n%s", got.Stderr, want.Stderr)
+		t.Errorf("errors:\n%.3000s\nnatively:\n%.3000s", got.Stderr, want.Stderr)
 	}
 }
 
