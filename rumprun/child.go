@@ -177,7 +177,7 @@ func (t *Task) newChild(c *linux.CloneArgs) (*Task, error) {
 		ctx.FsBase = c.TLS
 	}
 	u := p.newTask(ctx)
-	u.comm = t.comm
+	u.comm, u.attr = t.comm, t.attr.inherited()
 	u.setMask(t.mask())
 	if c.Flags&(unix.CLONE_VM|unix.CLONE_VFORK) != unix.CLONE_VM {
 		u.altstack = t.altstack // sigaltstack(2)

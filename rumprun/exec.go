@@ -264,6 +264,7 @@ func (t *Task) begin(x *execution) error {
 	p.posix.clear()
 	t.altstack = linux.SignalStack{}
 	t.setName(x.comm)
+	t.attr.keepCaps = false
 	t.ctx.CopyFrom(guest.NewContext())
 	t.ctx.Rip, t.ctx.Rsp = uint64(st.Entry), uint64(st.SP)
 	p.mu.Lock()

@@ -24,7 +24,6 @@ var taskCalls = []Call{
 	{unix.SYS_FUTEX, "futex", sysFutex, Partial, "no priority-inheritance operations (ENOSYS)"},
 	{unix.SYS_RSEQ, "rseq", nil, Unsupported, "the C libraries do without"},
 	{unix.SYS_ARCH_PRCTL, "arch_prctl", sysArchPrctl, Partial, "ARCH_SET_FS and ARCH_GET_FS; gs belongs to the library OS"},
-	{unix.SYS_PRCTL, "prctl", sysPrctl, Partial, "names, dumpable, parent-death signal, no_new_privs, capabilities as an unprivileged process sees them"},
 	{unix.SYS_MEMBARRIER, "membarrier", sysMembarrier, Full, ""},
 }
 
@@ -108,7 +107,7 @@ func (t *Task) clone(c *linux.CloneArgs) (uintptr, error) {
 		ctx.FsBase = c.TLS
 	}
 	u := t.p.newTask(ctx)
-	u.comm = t.comm
+	u.comm, u.attr = t.comm, t.attr.inherited()
 	u.sched.inherit(&t.sched)
 	u.setMask(t.mask())
 	if c.Flags&unix.CLONE_PARENT_SETTID != 0 {
@@ -219,81 +218,6 @@ func sysArchPrctl(t *Task, a Args) (uintptr, error) {
 		return 0, copyOut(t, a[1], t.ctx.FsBase)
 	case getGS:
 		return 0, copyOut(t, a[1], uint64(0))
-	}
-	return 0, unix.EINVAL
-}
-
-// sysPrctl is prctl(2).
-func sysPrctl(t *Task, a Args) (uintptr, error) {
-	const vmaName = 0x53564d41 // PR_SET_VMA
-	switch a.Int(0) {
-	case unix.PR_SET_NAME:
-		s, err := t.CString(a[1], 16)
-		if err == unix.ENAMETOOLONG {
-			b, err2 := t.Bytes(a[1], 15, false)
-			if err2 != nil {
-				return 0, err2
-			}
-			s, err = string(b), nil
-		}
-		if err != nil {
-			return 0, err
-		}
-		t.setName(s)
-		return 0, nil
-	case unix.PR_GET_NAME:
-		return 0, t.CopyOut(a[1], t.comm[:])
-	case unix.PR_GET_DUMPABLE:
-		if t.p.dumpable {
-			return 1, nil
-		}
-		return 0, nil
-	case unix.PR_SET_DUMPABLE:
-		if a[1] > 1 {
-			return 0, unix.EINVAL
-		}
-		t.p.dumpable = a[1] == 1
-		return 0, nil
-	case unix.PR_SET_KEEPCAPS, unix.PR_SET_TIMERSLACK, unix.PR_SET_THP_DISABLE, vmaName:
-		return 0, nil
-	case unix.PR_SET_PDEATHSIG:
-		if a[1] > linux.SignalMaximum {
-			return 0, unix.EINVAL
-		}
-		t.p.deathSignal.Store(int32(a[1]))
-		return 0, nil
-	case unix.PR_GET_PDEATHSIG:
-		return 0, copyOut(t, a[1], t.p.deathSignal.Load())
-	case unix.PR_SET_CHILD_SUBREAPER:
-		t.k.mu.Lock()
-		defer t.k.mu.Unlock()
-		t.p.subreaper = a[1] != 0
-		return 0, nil
-	case unix.PR_GET_CHILD_SUBREAPER:
-		t.k.mu.Lock()
-		on := t.p.subreaper
-		t.k.mu.Unlock()
-		v := int32(0)
-		if on {
-			v = 1
-		}
-		return 0, copyOut(t, a[1], v)
-	case unix.PR_GET_KEEPCAPS, unix.PR_GET_THP_DISABLE, unix.PR_GET_SECCOMP, unix.PR_GET_SECUREBITS:
-		return 0, nil
-	case unix.PR_GET_TIMERSLACK:
-		return 50000, nil
-	case unix.PR_SET_NO_NEW_PRIVS:
-		if a[1] != 1 || a[2] != 0 || a[3] != 0 || a[4] != 0 {
-			return 0, unix.EINVAL
-		}
-		return 0, nil
-	case unix.PR_GET_NO_NEW_PRIVS:
-		return 1, nil
-	case unix.PR_CAPBSET_READ, unix.PR_CAP_AMBIENT:
-		if a[1] > unix.CAP_LAST_CAP {
-			return 0, unix.EINVAL
-		}
-		return 0, nil
 	}
 	return 0, unix.EINVAL
 }

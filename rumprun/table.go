@@ -30,6 +30,7 @@ var calls = [][]Call{
 	memoryCalls,  // memory (sys_mm.go)
 	execCalls,    // execve (exec.go)
 	taskCalls,    // threads, futexes (sys_task.go)
+	prctlCalls,   // attributes of threads (sys_prctl.go)
 	schedCalls,   // scheduling (sys_sched.go)
 	waitCalls,    // the end of children (sys_wait.go)
 	groupCalls,   // process groups, sessions, kill (group.go)

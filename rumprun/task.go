@@ -49,6 +49,7 @@ type Task struct {
 	robustList uintptr
 	futexWaiter
 	comm  [16]byte
+	attr  attributes // prctl(2)
 	sched scheduling
 
 	cpu     time.Duration // used so far, without the current turn

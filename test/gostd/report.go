@@ -66,7 +66,8 @@ type expectation struct {
 
 // readExpected reads lines of: package, test function, reason. Both names are
 // patterns of path.Match. A reason that begins with "sometimes" is of
-// functions that fail at times.
+// functions that fail at times, one that begins with "not run" of functions
+// that are left out inside.
 func readExpected(file string) ([]expectation, error) {
 	f, err := os.Open(file)
 	if err != nil {

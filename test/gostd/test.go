@@ -49,9 +49,9 @@ const idle = 90 * time.Second
 // in which they crashed.
 const restarts = 12
 
-// test runs a package's tests. The raw output goes to FILE.log, the result to
+// test runs a package's tests but those in skip. The raw output goes to FILE.log, the result to
 // FILE.json unless only some functions are run.
-func (m *image) test(ctx context.Context, pkg string, inside bool, only string, limit time.Duration, file string) (*Result, error) {
+func (m *image) test(ctx context.Context, pkg string, inside bool, only string, skip []string, limit time.Duration, file string) (*Result, error) {
 	r := &Result{Package: pkg, Go: goVersion(), Functions: map[string]Outcome{}}
 	log, err := os.Create(file + ".log")
 	if err != nil {
@@ -60,7 +60,7 @@ func (m *image) test(ctx context.Context, pkg string, inside bool, only string, 
 	defer log.Close()
 	start := time.Now()
 	for n := 0; ; n++ {
-		again, err := m.once(ctx, r, pkg, inside, only, limit-time.Since(start), log)
+		again, err := m.once(ctx, r, pkg, inside, only, skip, limit-time.Since(start), log)
 		if err != nil {
 			return nil, err
 		}
@@ -81,13 +81,13 @@ func (m *image) test(ctx context.Context, pkg string, inside bool, only string, 
 
 // once runs the functions that have no outcome yet. It says whether it is worth
 // another run: the program did not reach its end, but something was learnt.
-func (m *image) once(ctx context.Context, r *Result, pkg string, inside bool, only string, limit time.Duration, log io.Writer) (again bool, err error) {
+func (m *image) once(ctx context.Context, r *Result, pkg string, inside bool, only string, skip []string, limit time.Duration, log io.Writer) (again bool, err error) {
 	args := []string{"/gostd/driver", m.goroot + "/src/" + pkg, program(pkg), "-test.v=test2json", "-test.short", "-test.timeout=0"}
 	if only != "" {
 		args = append(args, "-test.run="+only)
 	}
-	if len(r.Functions) > 0 {
-		names := slices.Sorted(maps.Keys(r.Functions))
+	if names := slices.AppendSeq(slices.Clone(skip), maps.Keys(r.Functions)); len(names) > 0 {
+		slices.Sort(names)
 		for i, n := range names {
 			names[i] = regexp.QuoteMeta(n)
 		}

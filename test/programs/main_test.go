@@ -158,8 +158,9 @@ type server struct {
 	cmd  *exec.Cmd
 }
 
-// serve starts a server and waits until its port can be reached.
-func serve(t *testing.T, port int, cmd *exec.Cmd) *server {
+// serve starts a server and waits until it answers the probe: the network's
+// helper accepts connections before the guest listens.
+func serve(t *testing.T, port int, probe string, cmd *exec.Cmd) *server {
 	t.Helper()
 	s := &server{addr: fmt.Sprintf("127.0.0.1:%d", port), log: &lockedBuffer{}, done: make(chan struct{}), cmd: cmd}
 	cmd.Stdout, cmd.Stderr = s.log, s.log
@@ -172,19 +173,31 @@ func serve(t *testing.T, port int, cmd *exec.Cmd) *server {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for {
-		c, err := net.DialTimeout("tcp", s.addr, time.Second)
-		if err == nil {
-			c.Close()
+		if answers(s.addr, probe) {
 			return s
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("%v does not listen\nlog:\n%s", cmd.Args, s.log)
+			t.Fatalf("%v does not answer\nlog:\n%s", cmd.Args, s.log)
 		case <-s.done:
 			t.Fatalf("%v ended: %v\nlog:\n%s", cmd.Args, cmd.ProcessState, s.log)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+func answers(addr, probe string) bool {
+	c, err := net.DialTimeout("tcp", addr, time.Second)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := c.Write([]byte(probe)); err != nil {
+		return false
+	}
+	n, _ := c.Read(make([]byte, 1))
+	return n == 1
 }
 
 // end asks the server to end, which it must.

@@ -97,7 +97,7 @@ func TestNginx(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root(t), "srv/listen.conf"), fmt.Appendf(nil, "listen 127.0.0.1:%d;\n", p), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	nat := serve(t, p, native(t, "nginx", "-c", "/srv/nginx.conf", "-g", alone))
+	nat := serve(t, p, "HEAD / HTTP/1.0\r\n\r\n", native(t, "nginx", "-c", "/srv/nginx.conf", "-g", alone))
 	want := make([]string, len(requests))
 	for i := range requests {
 		var err error
@@ -106,7 +106,7 @@ func TestNginx(t *testing.T) {
 		}
 	}
 	p = freePort(t)
-	s := serve(t, p, inside(t, []string{"-p", fmt.Sprintf("%d:8080", p)}, "nginx", "-c", "/srv/nginx.conf", "-g", alone))
+	s := serve(t, p, "HEAD / HTTP/1.0\r\n\r\n", inside(t, []string{"-p", fmt.Sprintf("%d:8080", p)}, "nginx", "-c", "/srv/nginx.conf", "-g", alone))
 	c := client()
 	for i := range requests {
 		got, err := ask(c, s.addr, i)

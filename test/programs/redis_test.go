@@ -17,9 +17,9 @@ func redis(t *testing.T, isInside bool) (port string, s *server) {
 	p := freePort(t)
 	args := []string{"redis-server", "--save", "", "--appendonly", "yes", "--dir", "/tmp", "--bind", "0.0.0.0", "--protected-mode", "no"}
 	if isInside {
-		s = serve(t, p, inside(t, []string{"-p", fmt.Sprintf("%d:6379", p)}, append(args, "--port", "6379")...))
+		s = serve(t, p, "PING\r\n", inside(t, []string{"-p", fmt.Sprintf("%d:6379", p)}, append(args, "--port", "6379")...))
 	} else {
-		s = serve(t, p, native(t, append(args, "--port", strconv.Itoa(p))...))
+		s = serve(t, p, "PING\r\n", native(t, append(args, "--port", strconv.Itoa(p))...))
 	}
 	return strconv.Itoa(p), s
 }
