@@ -216,6 +216,9 @@ func (r *Reader) Child(dir Node, i int) (Node, bool) {
 	return r.child(dir, first+uint32(i))
 }
 
+// Size is the archive's length in bytes.
+func (r *Reader) Size() uint64 { return uint64(len(r.b)) }
+
 // Inodes is the number of inodes; Node.Ino is never above it.
 func (r *Reader) Inodes() uint64 { return uint64(len(r.sec[secInodes]) / inodeSize) }
 

@@ -135,7 +135,7 @@ func (f *fileState) usage() int64 {
 	var n int64
 	for _, m := range f.mounts {
 		if s := m.root.Inode().StatFS(); s.Blocks > 0 {
-			n += int64(s.Blocks-s.BlocksFree) * s.BlockSize
+			n += int64(s.Blocks-s.BlocksBelow-s.BlocksFree) * s.BlockSize
 		}
 	}
 	return n

@@ -62,6 +62,7 @@ type FSInfo struct {
 	Name               string
 	BlockSize          int64
 	Blocks, BlocksFree uint64
+	BlocksBelow        uint64 // of those used: the image's layers, which take no memory
 	Files, FilesFree   uint64
 	Source, Options    string // for /proc/self/mountinfo
 }

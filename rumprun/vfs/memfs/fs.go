@@ -124,9 +124,13 @@ func (fs *FS) newNode(a vfs.Attr) *node {
 
 func (fs *FS) statfs() vfs.FSInfo {
 	used := fs.pool.used.Load()
+	var below uint64
+	for _, r := range fs.opts.Layers {
+		below += (r.Size() + pageSize - 1) / pageSize
+	}
 	return vfs.FSInfo{
 		Type: fs.opts.Type, Name: fs.opts.Name, BlockSize: pageSize,
-		Blocks: uint64(fs.pool.limit), BlocksFree: uint64(max(0, fs.pool.limit-used)),
+		Blocks: uint64(fs.pool.limit) + below, BlocksFree: uint64(max(0, fs.pool.limit-used)), BlocksBelow: below,
 		Files: 1 << 20, FilesFree: uint64(max(0, 1<<20-fs.inodes.Load())),
 		Source: fs.opts.Source, Options: fs.opts.MountOptions,
 	}

@@ -142,3 +142,17 @@ func TestMemoryComesBack(t *testing.T) {
 	}
 	f.Release()
 }
+
+// TestLayersCountAsUsed: statfs(2) shows the image's layers as used space, and
+// BlocksBelow says that they take no memory.
+func TestLayersCountAsUsed(t *testing.T) {
+	r, _, stored := patchedLayer(t)
+	empty, u := newOurs().ns.Root().Inode().StatFS(), newOurs(r)
+	s := u.ns.Root().Inode().StatFS()
+	if s.BlocksBelow < uint64(len(stored))/4096 || s.Blocks-s.BlocksFree != s.BlocksBelow {
+		t.Errorf("%d blocks used, %d of them below, of a layer of %d bytes", s.Blocks-s.BlocksFree, s.BlocksBelow, r.Size())
+	}
+	if s.BlocksFree != empty.BlocksFree {
+		t.Errorf("%d blocks are free with a layer, %d without", s.BlocksFree, empty.BlocksFree)
+	}
+}
