@@ -49,7 +49,7 @@ func (b *build) make(ctx context.Context, p *ocispecs.Platform) (*made, error) {
 	if src.IsIgnoreCache {
 		opts = append(opts, llb.IgnoreCache)
 	}
-	r := begin(llb.Image(b.source, llb.LinuxAmd64, b.bc.ImageResolveMode), src.Epoch, opts...)
+	r := begin(llb.Image(b.source, llb.LinuxAmd64, b.bc.ImageResolveMode), b.c.BuildOpts().LLBCaps, src.Epoch, opts...)
 	r.links(ctx, links, b.options.keepLayers)
 	for _, name := range b.options.archives {
 		more, err := b.extra(ctx, name, convert)

@@ -3,10 +3,13 @@ package frontend
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/apicaps"
 
 	"github.com/nabla-build/nabla-build/frontend/step"
 )
@@ -19,14 +22,27 @@ type relinker struct {
 	opts  []llb.RunOption
 	clamp *time.Time
 
+	reading []llb.MountOption
+
 	out   llb.State   // the root directory of the nabla image so far
 	notes []llb.State // what the relinking steps said
 	names []string    // and what they relinked
 }
 
+// reading are the options of a mount that a step reads. Without the last BuildKit
+// would hash all files of a root whenever a step of the Dockerfile had run, which
+// takes as long as relinking them; the graph says what the root is made of.
+func reading(caps apicaps.CapSet) []llb.MountOption {
+	out := []llb.MountOption{llb.Readonly, llb.ForceNoOutput}
+	if caps.Supports(pb.CapExecMountContentCache) == nil {
+		out = append(out, llb.ContentCache(llb.MountContentCacheOff))
+	}
+	return out
+}
+
 // begin makes the first layer: the same for all images of a release.
-func begin(tool llb.State, clamp *time.Time, opts ...llb.RunOption) *relinker {
-	r := &relinker{tool: tool, opts: opts, clamp: clamp}
+func begin(tool llb.State, caps apicaps.CapSet, clamp *time.Time, opts ...llb.RunOption) *relinker {
+	r := &relinker{tool: tool, opts: opts, clamp: clamp, reading: reading(caps)}
 	r.out = r.run("add the tender", step.TenderArgs()).AddMount(step.Out, llb.Scratch())
 	return r
 }
@@ -49,9 +65,9 @@ func (r *relinker) add(name string, upper llb.State, lower *llb.State, own bool)
 		l.Clamp = r.clamp
 	}
 	run := r.run("relink "+name, l.Args())
-	run.AddMount(step.Upper, upper, llb.Readonly, llb.ForceNoOutput)
+	run.AddMount(step.Upper, upper, r.reading...)
 	if lower != nil {
-		run.AddMount(step.Lower, *lower, llb.Readonly, llb.ForceNoOutput)
+		run.AddMount(step.Lower, *lower, r.reading...)
 	}
 	run.AddMount(step.Temp, llb.Scratch(), llb.ForceNoOutput)
 	r.out = run.AddMount(step.Out, r.out)
@@ -62,15 +78,17 @@ func (r *relinker) add(name string, upper llb.State, lower *llb.State, own bool)
 // end makes the last layer; note is what the step says. loc is what the
 // Dockerfile says of the program.
 func (r *relinker) end(req step.Request, loc ...llb.RunOption) (note llb.State, err error) {
-	name, content, err := req.File()
+	env, err := req.Env()
 	if err != nil {
 		return note, err
 	}
-	run := r.run("write the manifest", step.ManifestArgs(len(r.notes)), loc...)
-	config := llb.Scratch().File(llb.Mkfile(name, 0o444, content, llb.WithCreatedTime(time.Unix(0, 0))), llb.WithCustomName("[nabla] hand over the configuration"))
-	run.AddMount(step.Config, config, llb.Readonly, llb.ForceNoOutput)
+	opts := slices.Clone(loc)
+	for i, v := range env {
+		opts = append(opts, llb.AddEnv(step.RequestVariable(i), v))
+	}
+	run := r.run("write the manifest", step.ManifestArgs(len(r.notes)), opts...)
 	for i, n := range r.notes {
-		run.AddMount(step.Notes+"/"+strconv.Itoa(i), n, llb.Readonly, llb.ForceNoOutput)
+		run.AddMount(step.Notes+"/"+strconv.Itoa(i), n, r.reading...)
 	}
 	r.out = run.AddMount(step.Out, r.out)
 	return run.AddMount(step.Note, llb.Scratch()), nil
@@ -79,7 +97,7 @@ func (r *relinker) end(req step.Request, loc ...llb.RunOption) (note llb.State, 
 // executable makes a root with the self-contained form of the image alone.
 func (r *relinker) executable() llb.State {
 	run := r.run("write the self-contained executable", step.ExecutableArgs())
-	run.AddMount(step.Image, r.out, llb.Readonly, llb.ForceNoOutput)
+	run.AddMount(step.Image, r.out, r.reading...)
 	return run.AddMount(step.Out, llb.Scratch())
 }
 

@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -31,20 +32,18 @@ const Program = "/nabla-frontend"
 
 // Where a step's mounts are.
 const (
-	Out    = "/out"    // the nabla image's root so far; becomes its next layer
-	Upper  = "/upper"  // the root file system after a step of the Dockerfile
-	Lower  = "/lower"  // and before it
-	Note   = "/note"   // what the step says of its result
-	Notes  = "/notes"  // directories 0, 1, ...: the notes of earlier steps
-	Config = "/config" // the file config.json: a Request
-	Image  = "/image"  // the whole image
-	Temp   = "/tmp"
+	Out   = "/out"   // the nabla image's root so far; becomes its next layer
+	Upper = "/upper" // the root file system after a step of the Dockerfile
+	Lower = "/lower" // and before it
+	Note  = "/note"  // what the step says of its result
+	Notes = "/notes" // directories 0, 1, ...: the notes of earlier steps
+	Image = "/image" // the whole image
+	Temp  = "/tmp"
 )
 
 // Names of files.
 const (
-	noteFile    = "piece.json"
-	requestFile = "config.json"
+	noteFile = "piece.json"
 	// ReplyFile is the Reply in the note of the manifest step.
 	ReplyFile = "reply.json"
 	// ReportFile is the link report in that note.
@@ -53,16 +52,46 @@ const (
 	ExecutableFile = "nabla"
 )
 
-// Request is what the manifest step gets.
+// Request is what the manifest step gets, in its environment.
 type Request struct {
 	Config   v1.Config      `json:"config"`
 	Settings image.Settings `json:"settings"`
 }
 
-// File is the request as the content of the file in Config and its name.
-func (r Request) File() (name string, content []byte, err error) {
-	content, err = json.Marshal(r)
-	return "/" + requestFile, content, err
+// requestChunk is how much of a request one variable of the environment holds, in
+// bytes: execve(2) takes 128 KiB in one string.
+const requestChunk = 96 << 10
+
+// RequestVariable is the name of the variable for part i of a request.
+func RequestVariable(i int) string { return "NABLA_REQUEST_" + strconv.Itoa(i) }
+
+// Env is the request as the values of environment variables.
+func (r Request) Env() ([]string, error) {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for c := range slices.Chunk(b, requestChunk) {
+		out = append(out, string(c))
+	}
+	return out, nil
+}
+
+// request reads it from the environment.
+func request() (r Request, err error) {
+	var b []byte
+	for i := 0; ; i++ {
+		v, ok := os.LookupEnv(RequestVariable(i))
+		if !ok {
+			break
+		}
+		b = append(b, v...)
+	}
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, fmt.Errorf("the request in the environment: %w", err)
+	}
+	return r, nil
 }
 
 // Reply is what the manifest step says. With Problem there is no image.
@@ -169,8 +198,8 @@ func layer(ctx context.Context, out image.Root, o rootfs.Options, stdout io.Writ
 }
 
 func last(out image.Root, n int, stdout io.Writer) error {
-	var req Request
-	if err := readJSON(filepath.Join(Config, requestFile), &req); err != nil {
+	req, err := request()
+	if err != nil {
 		return err
 	}
 	pieces := make([]image.Piece, n)

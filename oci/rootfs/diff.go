@@ -31,6 +31,7 @@ type diff struct {
 	o             Options
 	upper         string
 	dev, lowerDev uint64
+	overlay       bool    // upper is an overlay: a directory's inode is that of the topmost layer that has it
 	entries       []entry // parents before their children, names sorted
 }
 
@@ -77,15 +78,22 @@ func (d *diff) walk(name string, below bool) error {
 		return err
 	}
 	dir := filepath.Join(d.upper, name)
-	up, err := list(dir)
-	if err != nil {
-		return err
-	}
+	// Both at once: most of the time goes into asking for attributes.
 	var low map[string]fs.FileInfo
+	var lowErr error
+	done := make(chan struct{})
 	if below {
-		if low, err = list(filepath.Join(d.o.Lower, name)); err != nil {
-			return err
-		}
+		go func() {
+			low, lowErr = list(filepath.Join(d.o.Lower, name))
+			close(done)
+		}()
+	} else {
+		close(done)
+	}
+	up, err := list(dir)
+	<-done
+	if err := errors.Join(err, lowErr); err != nil {
+		return err
 	}
 	names := slices.Collect(maps.Keys(up))
 	for n := range low {
@@ -117,7 +125,11 @@ func (d *diff) walk(name string, below bool) error {
 		if e.upper == nil || !e.upper.IsDir() || stat(e.upper).Dev != d.dev {
 			continue
 		}
-		if err := d.walk(e.name, e.lower != nil && e.lower.IsDir() && stat(e.lower).Dev == d.lowerDev); err != nil {
+		both := e.lower != nil && e.lower.IsDir() && stat(e.lower).Dev == d.lowerDev
+		if both && d.overlay && stat(e.upper).Ino == stat(e.lower).Ino && stat(e.upper).Ctim == stat(e.lower).Ctim {
+			continue // no layer above has the directory, so none has anything in it
+		}
+		if err := d.walk(e.name, both); err != nil {
 			return err
 		}
 	}

@@ -52,6 +52,11 @@ func Write(ctx context.Context, w io.Writer, dir string, o Options) error {
 			return err
 		}
 		d.lowerDev = stat(lower).Dev
+		var fs unix.Statfs_t
+		if err := unix.Statfs(dir, &fs); err != nil {
+			return fmt.Errorf("statfs %s: %w", dir, err)
+		}
+		d.overlay = fs.Type == unix.OVERLAYFS_SUPER_MAGIC
 	}
 	if err := d.walk("", o.Lower != ""); err != nil {
 		return err
