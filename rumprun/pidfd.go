@@ -6,6 +6,7 @@ import (
 	"gvisor.dev/gvisor/pkg/abi/linux"
 
 	"github.com/nabla-build/nabla-build/rumprun/event"
+	"github.com/nabla-build/nabla-build/rumprun/vfs/procfs"
 )
 
 var pidfdCalls = []Call{
@@ -49,12 +50,35 @@ func sysPidfdOpen(t *Task, a Args) (uintptr, error) {
 	return t.newFD(newPidfd(p, uint32(flags&unix.PIDFD_NONBLOCK)), true)
 }
 
+// pidfdTarget returns the process that a pidfd or a descriptor of /proc/PID
+// stands for.
+func (t *Task) pidfdTarget(fd int) (*Process, error) {
+	p, _, err := t.pidfd(fd)
+	if err == nil {
+		return p, nil
+	}
+	d, derr := t.p.fds.Get(fd)
+	if derr != nil {
+		return nil, derr
+	}
+	defer d.DecRef()
+	if d.entry != nil && d.StatusFlags()&unix.O_PATH == 0 {
+		if pid, ok := procfs.ProcessOf(d.entry.Inode()); ok {
+			if p := t.k.process(pid); p != nil {
+				return p, nil
+			}
+			return nil, unix.ESRCH
+		}
+	}
+	return nil, err
+}
+
 // sysPidfdSendSignal is pidfd_send_signal(2).
 func sysPidfdSendSignal(t *Task, a Args) (uintptr, error) {
 	if a.Int(3) != 0 {
 		return 0, unix.EINVAL
 	}
-	p, _, err := t.pidfd(a.Int(0))
+	p, err := t.pidfdTarget(a.Int(0))
 	if err != nil {
 		return 0, err
 	}

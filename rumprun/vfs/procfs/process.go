@@ -40,7 +40,23 @@ func (f *fs) process(pid int32) vfs.Inode {
 		return names, nil
 	}
 	entries["task"] = task
-	return f.listing(base, 0o555, pid, entries)
+	return &processDir{f.listing(base, 0o555, pid, entries), pid}
+}
+
+// processDir is /proc/PID.
+type processDir struct {
+	*pseudo.Dir
+	pid int32
+}
+
+// ProcessOf returns the number of the process whose /proc/PID i is; a
+// descriptor of it can stand for a pidfd (pidfd_send_signal(2)).
+func ProcessOf(i vfs.Inode) (pid int32, ok bool) {
+	d, ok := i.(*processDir)
+	if !ok {
+		return 0, false
+	}
+	return d.pid, true
 }
 
 // owned is a node of process pid's owner.

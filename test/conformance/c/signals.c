@@ -200,5 +200,18 @@ int main(void)
 		pause();
 	printf("timer fired\n");
 	CALL(timer_delete(tm));
+
+	// A descriptor of /proc/PID is as good as a pidfd, of others it is not.
+	char me[32];
+	snprintf(me, sizeof me, "/proc/%d", getpid());
+	hits = 0;
+	int pd = open(me, O_DIRECTORY), pp = open(me, O_PATH), proc = open("/proc", O_DIRECTORY);
+	CALL(syscall(SYS_pidfd_send_signal, pd, SIGUSR1, 0, 0));
+	CALL(hits);
+	CALL(syscall(SYS_pidfd_send_signal, pd, 0, 0, 0));
+	CALL(syscall(SYS_pidfd_send_signal, pd, 65, 0, 0));
+	CALL(syscall(SYS_pidfd_send_signal, pp, 0, 0, 0));
+	CALL(syscall(SYS_pidfd_send_signal, proc, 0, 0, 0));
+	CALL(syscall(SYS_pidfd_send_signal, -1, 0, 0, 0));
 	return 0;
 }
