@@ -6,6 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/nabla-build/nabla-build/rumprun/vfs"
 )
 
 // copyCalls are the calls that move data from file to file.
@@ -199,6 +201,12 @@ func isPipe(d *Description) bool {
 	return ok
 }
 
+// samePipe reports whether a and b are ends of one pipe.
+func samePipe(a, b *Description) bool {
+	p, ok := a.File.(interface{ SamePipe(vfs.File) bool })
+	return ok && p.SamePipe(b.File)
+}
+
 const spliceFlags = unix.SPLICE_F_MOVE | unix.SPLICE_F_NONBLOCK | unix.SPLICE_F_MORE | unix.SPLICE_F_GIFT
 
 // sysSplice is splice(2). Data is copied.
@@ -222,7 +230,7 @@ func sysSplice(t *Task, a Args) (uintptr, error) {
 	defer out.DecRef()
 	pin, pout := isPipe(in), isPipe(out)
 	switch {
-	case !pin && !pout:
+	case !pin && !pout, samePipe(in, out):
 		return 0, unix.EINVAL
 	case pin && a[1] != 0, pout && a[3] != 0:
 		return 0, unix.ESPIPE
@@ -350,7 +358,7 @@ func sysTee(t *Task, a Args) (uintptr, error) {
 	}
 	defer out.DecRef()
 	p, ok := in.File.(Peeker)
-	if !ok || !isPipe(out) || in.File == out.File {
+	if !ok || !isPipe(out) || samePipe(in, out) {
 		return 0, unix.EINVAL
 	}
 	buf := make([]byte, min(a[2], copyBuf))

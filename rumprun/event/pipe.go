@@ -341,6 +341,12 @@ func (e *PipeEnd) Ioctl(m vfs.UserMemory, req uint32, arg uintptr) (uintptr, err
 	return 0, m.CopyOut(arg, b[:])
 }
 
+// SamePipe reports whether f is an end of the same pipe.
+func (e *PipeEnd) SamePipe(f vfs.File) bool {
+	o, ok := f.(*PipeEnd)
+	return ok && o.p == e.p
+}
+
 // PipeSize is F_GETPIPE_SZ.
 func (e *PipeEnd) PipeSize() int {
 	e.p.mu.Lock()

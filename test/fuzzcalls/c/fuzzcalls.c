@@ -463,7 +463,7 @@ static void interrupted(int sig) { (void)sig; }
 
 static void faulted(int sig, siginfo_t *info, void *context)
 {
-	if (info->si_code <= 0) // kill(2) and the like
+	if (info->si_code <= 0 || info->si_code > 3 && info->si_code != 128) // kill(2) and the like
 		return;
 	// The fuzzer read its own scratch memory where that is gone.
 	if (self)
