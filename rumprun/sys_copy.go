@@ -118,12 +118,12 @@ func (t *Task) copyFile(in, out *Description, inOff, outOff *int64, count int) (
 
 // sysCopyFileRange is copy_file_range(2).
 func sysCopyFileRange(t *Task, a Args) (uintptr, error) {
-	in, err := t.fdFor(a.Int(0), false)
+	in, err := t.p.fds.Get(a.Int(0))
 	if err != nil {
 		return 0, err
 	}
 	defer in.DecRef()
-	out, err := t.fdFor(a.Int(2), true)
+	out, err := t.p.fds.Get(a.Int(2))
 	if err != nil {
 		return 0, err
 	}
@@ -149,6 +149,10 @@ func sysCopyFileRange(t *Task, a Args) (uintptr, error) {
 		} else if !at.IsRegular() {
 			return 0, unix.EINVAL
 		}
+	}
+	fin, fout := in.StatusFlags(), out.StatusFlags()
+	if fin&unix.O_ACCMODE == unix.O_WRONLY || fout&unix.O_ACCMODE == unix.O_RDONLY || (fin|fout)&unix.O_PATH != 0 {
+		return 0, unix.EBADF
 	}
 	if out.StatusFlags()&unix.O_APPEND != 0 {
 		return 0, unix.EBADF

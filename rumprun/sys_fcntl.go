@@ -320,6 +320,10 @@ func (p *Process) releaseRecordLocks() {
 // sysFlock is flock(2). Changing a lock's mode is not atomic, as on Linux.
 func sysFlock(t *Task, a Args) (uintptr, error) {
 	op := a.Int(1)
+	const mandatory = 32 // LOCK_MAND, which the kernel ignores
+	if op&mandatory != 0 {
+		return 0, nil
+	}
 	switch op &^ unix.LOCK_NB {
 	case unix.LOCK_UN, unix.LOCK_EX, unix.LOCK_SH:
 	default:

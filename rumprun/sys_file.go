@@ -329,7 +329,7 @@ func sysReadv(t *Task, a Args) (uintptr, error) {
 		return 0, err
 	}
 	defer d.DecRef()
-	v, err := t.iovecs(a[1], a.Int(2), true)
+	v, err := t.vector(d, a[1], a.Int(2), true)
 	if err != nil {
 		return 0, err
 	}
@@ -343,7 +343,7 @@ func sysWritev(t *Task, a Args) (uintptr, error) {
 		return 0, err
 	}
 	defer d.DecRef()
-	v, err := t.iovecs(a[1], a.Int(2), false)
+	v, err := t.vector(d, a[1], a.Int(2), false)
 	if err != nil {
 		return 0, err
 	}
@@ -362,7 +362,7 @@ func sysPreadv(t *Task, a Args) (uintptr, error) {
 		return 0, err
 	}
 	defer d.DecRef()
-	v, err := t.iovecs(a[1], a.Int(2), true)
+	v, err := t.vector(d, a[1], a.Int(2), true)
 	if err != nil {
 		return 0, err
 	}
@@ -380,7 +380,7 @@ func sysPwritev(t *Task, a Args) (uintptr, error) {
 		return 0, err
 	}
 	defer d.DecRef()
-	v, err := t.iovecs(a[1], a.Int(2), false)
+	v, err := t.vector(d, a[1], a.Int(2), false)
 	if err != nil {
 		return 0, err
 	}
@@ -409,7 +409,7 @@ func sysPreadv2(t *Task, a Args) (uintptr, error) {
 		return 0, err
 	}
 	defer d.DecRef()
-	v, err := t.iovecs(a[1], a.Int(2), true)
+	v, err := t.vector(d, a[1], a.Int(2), true)
 	if err != nil {
 		return 0, err
 	}
@@ -437,7 +437,7 @@ func sysPwritev2(t *Task, a Args) (uintptr, error) {
 		return 0, err
 	}
 	defer d.DecRef()
-	v, err := t.iovecs(a[1], a.Int(2), false)
+	v, err := t.vector(d, a[1], a.Int(2), false)
 	if err != nil {
 		return 0, err
 	}
@@ -452,7 +452,7 @@ func (t *Task) appendv(a Args) (uintptr, error) {
 		return 0, err
 	}
 	defer d.DecRef()
-	v, err := t.iovecs(a[1], a.Int(2), false)
+	v, err := t.vector(d, a[1], a.Int(2), false)
 	if err != nil {
 		return 0, err
 	}

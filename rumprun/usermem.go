@@ -41,6 +41,20 @@ func copyOut[T any](t *Task, addr uintptr, v T) error {
 // iovecs checks the iovec array of readv(2) and friends and returns the guest
 // buffers it names, none of them a copy. At most UIO_MAXIOV entries.
 func (t *Task) iovecs(addr uintptr, n int, write bool) ([][]byte, error) {
+	return t.vectorPart(addr, n, write, false)
+}
+
+// vector is iovecs for a transfer through d. A file or pipe transfers what
+// comes before the first page that is not accessible.
+func (t *Task) vector(d *Description, addr uintptr, n int, write bool) ([][]byte, error) {
+	return t.vectorPart(addr, n, write, d.isRegular() || isPipe(d))
+}
+
+// userEnd is the end of the user's half of the address space (TASK_SIZE_MAX):
+// an address beyond is refused before anything is transferred.
+const userEnd = 1<<47 - 4096
+
+func (t *Task) vectorPart(addr uintptr, n int, write, part bool) ([][]byte, error) {
 	const uioMaxIOV = 1024
 	if n < 0 || n > uioMaxIOV {
 		return nil, unix.EINVAL
@@ -54,12 +68,32 @@ func (t *Task) iovecs(addr uintptr, n int, write bool) ([][]byte, error) {
 	}
 	v := unsafe.Slice((*[2]uint64)(unsafe.Pointer(unsafe.SliceData(raw))), n)
 	out := make([][]byte, 0, n)
-	for _, e := range v {
-		base, l := e[0], e[1]
-		if int64(l) < 0 {
+	checked := make([][2]uint64, n) // the guest may change v meanwhile
+	copy(checked, v)
+	for _, e := range checked {
+		if int64(e[1]) < 0 {
 			return nil, unix.EINVAL
 		}
+		if e[0] > userEnd || e[1] > userEnd-e[0] {
+			return nil, unix.EFAULT
+		}
+	}
+	for _, e := range checked {
+		base, l := e[0], e[1]
 		if l == 0 {
+			continue
+		}
+		if part {
+			b, err := t.userBuf(uintptr(base), uintptr(l), write)
+			if err != nil && len(out) == 0 {
+				return nil, err
+			}
+			if len(b) > 0 {
+				out = append(out, b)
+			}
+			if uint64(len(b)) < l {
+				break
+			}
 			continue
 		}
 		b, err := t.p.as.Bytes(uintptr(base), int(l), write)

@@ -154,6 +154,13 @@ func (m *Mappings) Truncated(size int64) {
 	}
 }
 
+// Writable reports whether one of the mappings is, or may be made, writable.
+func (m *Mappings) Writable() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.list, func(v *vma) bool { return v.file.Writable })
+}
+
 // Any reports whether there are any: without, an inode need not Flush.
 func (m *Mappings) Any() bool {
 	m.mu.Lock()

@@ -118,10 +118,14 @@ func (f *file) write(p []byte, off int64) (k int, end int64, err error) {
 		return 0, off, unix.EPERM
 	}
 	if n.seals&unix.F_SEAL_GROW != 0 {
-		if off >= n.data.size {
-			return 0, off, unix.EPERM
+		if end := n.data.size; off+int64(len(p)) > end {
+			// As shmem has it: a page that would grow the file is refused.
+			whole := end &^ (pageSize - 1)
+			if whole <= off {
+				return 0, off, unix.EPERM
+			}
+			p = p[:whole-off]
 		}
-		p = p[:min(int64(len(p)), n.data.size-off)]
 	}
 	if off > maxFileSize-int64(len(p)) {
 		return 0, off, unix.EINVAL
@@ -246,6 +250,7 @@ func (f *file) Seals() (int, error) {
 }
 
 func (f *file) AddSeals(s int) error {
+	mapped := f.n.maps.Writable()
 	f.n.mu.Lock()
 	defer f.n.mu.Unlock()
 	const known = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE | unix.F_SEAL_FUTURE_WRITE | unix.F_SEAL_EXEC
@@ -254,6 +259,8 @@ func (f *file) AddSeals(s int) error {
 		return unix.EINVAL
 	case f.n.seals&unix.F_SEAL_SEAL != 0:
 		return unix.EPERM
+	case s&unix.F_SEAL_WRITE != 0 && f.n.seals&unix.F_SEAL_WRITE == 0 && mapped:
+		return unix.EBUSY
 	}
 	f.n.seals |= s
 	return nil
