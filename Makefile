@@ -113,7 +113,7 @@ demo: packages
 
 .PHONY: test
 test: packages
-	$(MAKE) all bin/nabla-frontend tools build/images/python build/images/go build/images/programs
+	$(MAKE) all bin/nabla-frontend tools build/images/python build/images/go build/images/programs build/images/gostd-base.tar
 	# unsafeptr: guest memory is addressed by number, which is what it warns of.
 	$(GO) vet -unsafeptr=false ./... && $(GO) vet -unsafeptr=false -tags integration ./test/...
 	$(GO) test -v ./... >build/test.log 2>&1 || { grep -E '^(FAIL|panic)|--- FAIL|_test.go:' build/test.log | tail -100; exit 1; }
@@ -121,6 +121,7 @@ test: packages
 	cd netd && $(GO) vet ./... && $(GO) test ./...
 	cd test/examples && $(GO) vet ./... && $(GO) test ./...
 	$(GO) test -tags integration -count=1 -timeout 30m -short ./test/...
+	$(GO) run ./test/gostd -short
 
 # BuildKit's daemons with the frontend, and nabla-build build. make test runs it
 # with -short.

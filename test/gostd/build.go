@@ -29,7 +29,7 @@ var pie = strings.Fields("crypto/rand crypto/tls internal/godebug internal/poll 
 	"runtime runtime/debug runtime/pprof sync syscall testing")
 
 // quick are the packages of the short form, which make test runs.
-var quick = strings.Fields("bufio context database/sql encoding/json io io/fs log net/netip os/signal path/filepath sync sync/atomic syscall time runtime/debug archive/tar")
+var quick = strings.Fields("archive/tar bufio context database/sql encoding/json io io/fs log net net/http net/netip os os/exec os/signal path/filepath runtime/debug sync sync/atomic syscall time")
 
 // image is where the tests are: one root file system for both sides.
 type image struct {

@@ -15,6 +15,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -31,6 +32,8 @@ type options struct {
 	base, tool, work, expected string
 	patterns                   []string
 	short, again, verbose      bool
+	report                     bool   // run nothing
+	doc                        string // file that gets the results
 	test                       string // -test.run
 	min                        float64
 	limit                      time.Duration
@@ -43,6 +46,8 @@ func main() {
 	flag.StringVar(&o.work, "work", "build/gostd", "where programs, results and logs are kept")
 	flag.StringVar(&o.expected, "expected", "test/gostd/expected.txt", "the failures that are known, with reasons")
 	flag.BoolVar(&o.short, "short", false, "the quick packages")
+	flag.BoolVar(&o.report, "report", false, "run nothing, report the results that are there")
+	flag.StringVar(&o.doc, "doc", "", "write the results between the marks in this file (docs/conformance.md)")
 	flag.BoolVar(&o.again, "native", false, "run natively again what has a result")
 	flag.BoolVar(&o.verbose, "v", false, "show the output inside of what fails")
 	flag.StringVar(&o.test, "test", "", "only the test functions that match, as go test -run; nothing is recorded")
@@ -99,7 +104,10 @@ func run(ctx context.Context, o options) (bool, error) {
 	case o.short:
 		pkgs = slices.DeleteFunc(slices.Clone(all), func(p string) bool { return !slices.Contains(quick, p) })
 	}
-	if err := m.build(ctx, o.base, o.tool, pkgs); err != nil {
+	if !o.report {
+		err = m.build(ctx, o.base, o.tool, pkgs)
+	}
+	if err != nil {
 		return false, err
 	}
 	var pairs []pair
@@ -108,7 +116,12 @@ func run(ctx context.Context, o options) (bool, error) {
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", p, err)
 		}
-		fmt.Println(pr.line())
+		if pr.native == nil || pr.inside == nil {
+			continue // reported only, and not run yet
+		}
+		if !o.report {
+			fmt.Println(pr.line())
+		}
 		if o.verbose {
 			pr.show(os.Stdout)
 		}
@@ -124,6 +137,21 @@ func both(ctx context.Context, o options, m *image, pkg string, exp []expectatio
 		return filepath.Join(m.work, side, strings.ReplaceAll(pkg, "/", "-"))
 	}
 	var p pair
+	if o.report {
+		for side, r := range map[string]**Result{"native": &p.native, "inside": &p.inside} {
+			b, err := os.ReadFile(file(side) + ".json")
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			if err == nil {
+				err = json.Unmarshal(b, r)
+			}
+			if err != nil {
+				return pair{}, err
+			}
+		}
+		return p, nil
+	}
 	b, err := os.ReadFile(file("native") + ".json")
 	if err == nil && !o.again && o.test == "" {
 		err = json.Unmarshal(b, &p.native)

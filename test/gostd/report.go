@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 )
 
 func goVersion() string { return runtime.Version() }
@@ -200,6 +201,11 @@ func report(w io.Writer, o options, pairs []pair, exp []expectation, whole bool)
 	}
 	if err := os.WriteFile(filepath.Join(o.work, file), b, 0o644); err != nil {
 		return false, err
+	}
+	if o.doc != "" {
+		if err := writeDoc(o.doc, &s, time.Now()); err != nil {
+			return false, err
+		}
 	}
 	return s.Percent >= o.min && unexpected == 0, nil
 }
