@@ -127,7 +127,7 @@ test: packages
 # with -short.
 .PHONY: test-buildkit
 test-buildkit: packages
-	$(MAKE) all bin/nabla-frontend tools build/images/python
+	$(MAKE) all bin/nabla-frontend tools build/images/python build/images/go
 	$(GO) test -tags integration -count=1 -timeout 40m -v ./test/buildkit
 
 # The long forms of the conformance tests; make test runs short ones. Hours.

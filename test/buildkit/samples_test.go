@@ -18,6 +18,7 @@ import (
 type sample struct {
 	context string
 	args    []string // NAME=VALUE of build arguments
+	named   string   // NAME=DIRECTORY of a named context, or none
 	port    string
 	path    string // of the page
 	want    string // in the page
@@ -28,6 +29,15 @@ type sample struct {
 type way struct {
 	name  string
 	build func(t *testing.T, frontend string, s sample, dest string) nablatest.Result
+}
+
+// flags are the sample's for docker buildx build and nabla-build build.
+func (s sample) flags(more ...string) []string {
+	out := append(flags("--build-arg", s.args), flags("--build-arg", more)...)
+	if s.named != "" {
+		out = append(out, "--build-context", s.named)
+	}
+	return out
 }
 
 func flags(flag string, values []string) (out []string) {
@@ -57,15 +67,15 @@ func syntax(t *testing.T, context, frontend string) string {
 
 var ways = []way{
 	{"syntax-engine", func(t *testing.T, frontend string, s sample, dest string) nablatest.Result {
-		args := append([]string{"buildx", "build", "--builder", "default", "-t", dest, "--push"}, flags("--build-arg", s.args)...)
+		args := append([]string{"buildx", "build", "--builder", "default", "-t", dest, "--push"}, s.flags()...)
 		return docker(t, append(args, syntax(t, s.context, frontend))...)
 	}},
 	{"syntax-remote", func(t *testing.T, frontend string, s sample, dest string) nablatest.Result {
-		args := append([]string{"buildx", "build", "--builder", "remote", "-t", dest, "--push"}, flags("--build-arg", s.args)...)
+		args := append([]string{"buildx", "build", "--builder", "remote", "-t", dest, "--push"}, s.flags()...)
 		return docker(t, append(args, syntax(t, s.context, frontend))...)
 	}},
 	{"build-arg", func(t *testing.T, frontend string, s sample, dest string) nablatest.Result {
-		args := append([]string{"buildx", "build", "--builder", "remote", "-t", dest, "--push"}, flags("--build-arg", append(s.args, "BUILDKIT_SYNTAX="+frontend))...)
+		args := append([]string{"buildx", "build", "--builder", "remote", "-t", dest, "--push"}, s.flags("BUILDKIT_SYNTAX="+frontend)...)
 		return docker(t, append(args, s.context)...)
 	}},
 	{"buildctl", func(t *testing.T, frontend string, s sample, dest string) nablatest.Result {
@@ -74,14 +84,17 @@ var ways = []way{
 		for _, a := range s.args {
 			args = append(args, "--opt", "build-arg:"+a)
 		}
+		if name, dir, ok := strings.Cut(s.named, "="); ok {
+			args = append(args, "--opt", "context:"+name+"=local:"+name, "--local", name+"="+dir)
+		}
 		return buildctl(t, args...)
 	}},
 	{"nabla-build-engine", func(t *testing.T, frontend string, s sample, dest string) nablatest.Result {
-		args := append([]string{"build", "--builder", "default", "--frontend", frontend, "-t", dest, "--push"}, flags("--build-arg", s.args)...)
+		args := append([]string{"build", "--builder", "default", "--frontend", frontend, "-t", dest, "--push"}, s.flags()...)
 		return nablaBuild(t, append(args, s.context)...)
 	}},
 	{"nabla-build-remote", func(t *testing.T, frontend string, s sample, dest string) nablatest.Result {
-		args := append([]string{"build", "--builder", "remote", "--frontend", frontend, "-t", dest, "--push"}, flags("--build-arg", s.args)...)
+		args := append([]string{"build", "--builder", "remote", "--frontend", frontend, "-t", dest, "--push"}, s.flags()...)
 		return nablaBuild(t, append(args, s.context)...)
 	}},
 }
@@ -92,13 +105,17 @@ var node, static struct {
 	err  error
 }
 
-// samples are a Python, a Node and a static Go program.
+// samples are the Python and the Go sample, a Node and a static Go program. The
+// stage of the Go sample that compiles is replaced by a directory with the
+// program, as no image with Go can be had here.
 func samples(t *testing.T) map[string]sample {
 	t.Helper()
 	return map[string]sample{
 		"python": {context: filepath.Join(nablatest.Root(t), "images", "python"), args: []string{"BASE=" + base(t, "python")}, port: "8080", path: "/", want: "<h1>Notes</h1>"},
-		"node":   {context: nodeContext(t), args: []string{"BASE=" + nodeBase(t)}, port: "3000", path: "/sum?a=20&b=22", want: "sum 42 by node"},
-		"go":     {context: goContext(t), port: "8000", path: "/sum?a=20&b=22", want: "sum 42 by go"},
+		"service": {context: filepath.Join(nablatest.Root(t), "images", "go"), args: []string{"BASE=" + base(t, "debian")},
+			named: "build=" + filepath.Join(nablatest.Root(t), "build", "images", "go-bin"), port: "8080", path: "/sum?text=abc", want: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+		"node": {context: nodeContext(t), args: []string{"BASE=" + nodeBase(t)}, port: "3000", path: "/sum?a=20&b=22", want: "sum 42 by node"},
+		"go":   {context: goContext(t), port: "8000", path: "/sum?a=20&b=22", want: "sum 42 by go"},
 	}
 }
 
