@@ -81,7 +81,7 @@ func (b *build) make(ctx context.Context, p *ocispecs.Platform) (*made, error) {
 	for _, w := range reply.Warnings {
 		b.warn(ctx, "nabla: "+w, "", "", b.file.where(b.target(), b.culprit(w)))
 	}
-	m := &made{source: src, annotations: base(links)}
+	m := &made{source: src, annotations: labels(links)}
 	switch {
 	case b.options.report:
 		m.image = &dockerspec.DockerOCIImage{}
@@ -134,9 +134,9 @@ func (b *build) extra(ctx context.Context, name string, convert dockerfile2llb.C
 	return llb.Image(full, llb.LinuxAmd64, b.bc.ImageResolveMode), nil
 }
 
-// base names the image that a chain begins with (OCI image specification,
+// labels name the image that a chain begins with (OCI image specification,
 // annotations).
-func base(c []chainLink) map[string]string {
+func labels(c []chainLink) map[string]string {
 	if len(c) == 0 || c[0].image == "" {
 		return nil
 	}

@@ -165,7 +165,8 @@ func TestCache(t *testing.T) {
 		}
 	}
 	t.Logf("overhead of a rebuild: %v to %v", least, most)
-	if least > time.Second {
+	// The short form runs beside other tests, which take their share of the time.
+	if least > time.Second && !testing.Short() {
 		t.Errorf("a rebuild takes at least %v longer than with the stock frontend", least)
 	}
 }
