@@ -18,6 +18,11 @@ import (
 func (t *Task) deliverSignals(nr uintptr, code unix.Errno) (again bool) {
 	restart := code == errRestart || code == errRestartNoHand
 	for !t.exiting.Load() {
+		if t.p.job.stopping.Load() {
+			t.stopped()
+			continue
+		}
+		conts := t.p.job.conts.Load()
 		info, ok := t.dequeueSignal(^t.mask())
 		if !ok {
 			break
@@ -28,7 +33,11 @@ func (t *Task) deliverSignals(nr uintptr, code unix.Errno) (again bool) {
 		case linux.SIG_IGN:
 			continue
 		case linux.SIG_DFL:
-			t.defaultAction(signo, &info)
+			if actionOf(signo) == actStop {
+				t.p.stop(signo, conts)
+			} else {
+				t.defaultAction(signo, &info)
+			}
 			continue
 		}
 		var after uint64
@@ -65,11 +74,10 @@ func (t *Task) takeAction(signo int) linux.SigAction {
 	return a
 }
 
-// defaultAction carries out SIG_DFL. Stopping is for the terminal's job
-// control: the container's init is never stopped by it.
+// defaultAction carries out SIG_DFL of a signal that does not stop.
 func (t *Task) defaultAction(signo int, info *linux.SignalInfo) {
 	switch actionOf(signo) {
-	case actIgnore, actContinue, actStop:
+	case actIgnore, actContinue:
 		return
 	}
 	if t.p.isInit() && info.Code <= 0 {

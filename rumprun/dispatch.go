@@ -85,11 +85,13 @@ func (t *Task) syscall() {
 			code = asErrno(err)
 			c.Rax = errnoResult(code)
 		}
+		t.restarted = false
 		if t.again {
 			continue
 		}
 		if code >= errRestart || t.haveSavedMask || t.signalPending() {
 			if t.deliverSignals(nr, code) {
+				t.restarted = true
 				continue
 			}
 		}

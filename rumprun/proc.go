@@ -78,6 +78,12 @@ func (s procSource) Process(pid int32) *procfs.Process {
 		l := p.limits.get(i)
 		out.Limits[i] = unix.Rlimit{Cur: l.Cur, Max: l.Max}
 	}
+	if p.job.stopping.Load() {
+		out.State = 'T'
+		for i := range out.Threads {
+			out.Threads[i].State = 'T'
+		}
+	}
 	if p.ended() {
 		out.State = 'Z'
 	}

@@ -49,7 +49,9 @@ type Process struct {
 	deadCPU  atomic.Int64 // CPU time of threads that ended, ns
 	childCPU atomic.Int64 // CPU time of children that were waited for, ns
 
-	childEvents waiter.Queue  // notified when a child ends
+	job jobState
+
+	childEvents waiter.Queue  // notified when a child ends, stops or goes on
 	endEvents   waiter.Queue  // notified when the process ends
 	taskGone    chan struct{} // capacity 1: a thread has gone
 
@@ -221,6 +223,8 @@ func (t *Task) exitTask() {
 	}
 	if last {
 		p.exited()
+	} else {
+		p.stopComplete()
 	}
 }
 

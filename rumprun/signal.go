@@ -168,6 +168,7 @@ func (p *Process) isInit() bool { return p.pid == 1 }
 // that is ignored and not blocked is discarded at once.
 func (p *Process) signal(t *Task, info linux.SignalInfo) error {
 	n := int(info.Signo)
+	p.prepareSignal(n)
 	if unix.Signal(n) == unix.SIGKILL && !p.isInit() {
 		p.exitGroup(int(unix.SIGKILL))
 		return nil
@@ -256,9 +257,9 @@ func (t *Task) restoreMask() {
 func (t *Task) pendingSet() sigSet { return t.sigs.pending() | t.p.sigs.pending() }
 
 // signalPending reports whether something that t does not block waits for it:
-// a signal, or the end of the thread.
+// a signal, the end of the thread, or the stop of its process.
 func (t *Task) signalPending() bool {
-	return t.pendingSet()&^t.mask() != 0 || t.exiting.Load()
+	return t.pendingSet()&^t.mask() != 0 || t.exiting.Load() || t.p.job.stopping.Load()
 }
 
 // dequeueSignal takes a pending signal of set want, the thread's own first.

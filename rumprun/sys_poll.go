@@ -143,7 +143,7 @@ func (t *Task) poll(addr uintptr, n uintptr, deadline time.Time, block bool) (ui
 // sysPoll is poll(2).
 func sysPoll(t *Task, a Args) (uintptr, error) {
 	deadline, block := millis(a.Int(2))
-	return t.poll(a[0], uintptr(uint32(a[1])), deadline, block)
+	return t.poll(a[0], uintptr(uint32(a[1])), t.sameEnd(deadline), block)
 }
 
 // leaveTimespec stores what is left until the deadline at addr, as the system

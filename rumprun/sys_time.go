@@ -80,7 +80,7 @@ func sysTime(t *Task, a Args) (uintptr, error) {
 }
 
 // sleep blocks until the deadline; interrupted, it leaves what is left at rem
-// (0: nowhere).
+// (0: nowhere). If no handler ran it goes on to the same end.
 func (t *Task) sleep(deadline time.Time, rem uintptr) error {
 	switch t.Wait(nil, deadline) {
 	case nil, unix.ETIMEDOUT:
@@ -91,7 +91,7 @@ func (t *Task) sleep(deadline time.Time, rem uintptr) error {
 			return err
 		}
 	}
-	return unix.EINTR
+	return errRestartNoHand
 }
 
 func sysNanosleep(t *Task, a Args) (uintptr, error) {
@@ -102,7 +102,7 @@ func sysNanosleep(t *Task, a Args) (uintptr, error) {
 	if !ts.Valid() {
 		return 0, unix.EINVAL
 	}
-	return 0, t.sleep(deadlineIn(saturatingDuration(ts)), a[1])
+	return 0, t.sleep(t.sameEnd(deadlineIn(saturatingDuration(ts))), a[1])
 }
 
 func sysClockNanosleep(t *Task, a Args) (uintptr, error) {
@@ -122,7 +122,7 @@ func sysClockNanosleep(t *Task, a Args) (uintptr, error) {
 	}
 	d := saturatingDuration(ts)
 	if a[1]&linux.TIMER_ABSTIME == 0 {
-		return 0, t.sleep(deadlineIn(d), a[3])
+		return 0, t.sleep(t.sameEnd(deadlineIn(d)), a[3])
 	}
 	if d -= t.k.clockNow(clock); d <= 0 {
 		return 0, nil

@@ -12,8 +12,8 @@ import (
 )
 
 var waitCalls = []Call{
-	{unix.SYS_WAIT4, "wait4", sysWait4, Partial, "children do not stop: WUNTRACED and WCONTINUED find nothing"},
-	{unix.SYS_WAITID, "waitid", sysWaitid, Partial, "children do not stop: WSTOPPED and WCONTINUED find nothing"},
+	{unix.SYS_WAIT4, "wait4", sysWait4, Full, ""},
+	{unix.SYS_WAITID, "waitid", sysWaitid, Full, ""},
 }
 
 // ended says whether the process has ended, reaped or not.
@@ -93,8 +93,12 @@ func (p *Process) exited() {
 		}
 	}
 	parent := p.parent
+	groups := k.newlyOrphaned(p, parent, orphans)
 	k.mu.Unlock()
 	close(p.done)
+	for _, g := range groups {
+		k.hangUpGroup(g)
+	}
 	for _, c := range orphans {
 		if c.ended() {
 			c.announce(heir)
@@ -125,24 +129,34 @@ func (p *Process) announce(parent *Process) {
 	}
 	if sig != 0 {
 		info := linux.SignalInfo{Signo: sig}
-		p.describe(&info)
+		var status int32
+		info.Code, status = exitCode(p.status)
+		p.describe(&info, status)
 		parent.signal(nil, info)
 	}
 	parent.childEvents.Notify(waiter.ReadableEvents)
 }
 
-// describe fills in what a siginfo says of the end of a child (sigaction(2)).
-func (p *Process) describe(info *linux.SignalInfo) {
+// describe fills in what a siginfo says of a child besides si_code
+// (sigaction(2)).
+func (p *Process) describe(info *linux.SignalInfo, status int32) {
 	info.SetPID(p.pid)
 	info.SetUID(int32(p.fs.creds.Load().UID))
-	info.Code, _ = exitCode(p.status)
-	_, status := exitCode(p.status)
 	info.SetStatus(status)
 	binary.LittleEndian.PutUint64(info.Fields[16:], uint64(clockTicks(p.cpuTime()))) // si_utime
 }
 
+// isEnd says whether a wait status is that of a process that has ended.
+func isEnd(status int) bool { return status&0xff != 0x7f && status != 0xffff }
+
 // exitCode takes a wait status apart into si_code and si_status.
 func exitCode(status int) (code, value int32) {
+	switch {
+	case status == 0xffff:
+		return linux.CLD_CONTINUED, int32(unix.SIGCONT)
+	case status&0xff == 0x7f:
+		return linux.CLD_STOPPED, int32(status >> 8 & 0xff)
+	}
 	if sig := status & 0x7f; sig != 0 {
 		return linux.CLD_KILLED, int32(sig)
 	}
@@ -170,7 +184,9 @@ type waitFor struct {
 	pgid int32 // one group, if not 0
 	// clone: those that tell their end by another signal than SIGCHLD; all:
 	// these and the others (wait(2), "Linux notes").
-	clone, all bool
+	clone, all         bool
+	ends, stops, conts bool // what of them
+	keep               bool // they can be waited for again
 }
 
 func (w *waitFor) matches(c *Process) bool {
@@ -181,44 +197,50 @@ func (w *waitFor) matches(c *Process) bool {
 	return w.all || w.clone == (c.exitSignal != int32(linux.SIGCHLD))
 }
 
-// find returns an ended child that w is for; any says whether there is one at
-// all.
-func (t *Task) find(w *waitFor) (child *Process, any bool) {
+// find returns a child with news that w is for, and its wait status; any says
+// whether there is one that may have some.
+func (t *Task) find(w *waitFor) (child *Process, status int, any bool) {
 	t.k.mu.Lock()
 	defer t.k.mu.Unlock()
 	for _, c := range t.p.children {
 		if !w.matches(c) {
 			continue
 		}
+		if c.ended() {
+			if w.ends && t.k.procs[c.pid] == c {
+				return c, c.status, true
+			}
+			continue
+		}
 		any = true
-		if c.ended() && t.k.procs[c.pid] == c {
-			return c, true
+		if status, ok := c.jobNews(w.stops, w.conts, w.keep); ok {
+			return c, status, true
 		}
 	}
-	return nil, any
+	return nil, 0, any
 }
 
-// wait waits for the end of a child; nil with WNOHANG and without one that has
-// ended. With keep the child can be waited for again.
-func (t *Task) wait(w *waitFor, noHang, ends, keep bool) (*Process, error) {
+// wait waits for news of a child, which it returns with its wait status; nil
+// with WNOHANG and without news.
+func (t *Task) wait(w *waitFor, noHang bool) (*Process, int, error) {
 	e, ch := waiter.NewChannelEntry(waiter.ReadableEvents)
 	t.p.childEvents.EventRegister(&e)
 	defer t.p.childEvents.EventUnregister(&e)
 	var interrupted error
 	for {
-		c, any := t.find(w)
+		c, status, any := t.find(w)
 		switch {
 		case !any:
-			return nil, unix.ECHILD
-		case c != nil && ends:
-			if keep || c.reap(t.p) {
-				return c, nil
+			return nil, 0, unix.ECHILD
+		case c != nil:
+			if w.keep || !isEnd(status) || c.reap(t.p) {
+				return c, status, nil
 			}
 			continue
 		case noHang:
-			return nil, nil
+			return nil, 0, nil
 		case interrupted != nil:
-			return nil, interrupted
+			return nil, 0, interrupted
 		}
 		// The signal may be the one that tells of a child (do_wait in kernel/exit.c).
 		interrupted = t.Wait(ch, time.Time{})
@@ -240,7 +262,7 @@ func sysWait4(t *Task, a Args) (uintptr, error) {
 	if pid == -1<<31 {
 		return 0, unix.ESRCH
 	}
-	w := waitFor{clone: options&wclone != 0, all: options&wall != 0}
+	w := waitFor{clone: options&wclone != 0, all: options&wall != 0, ends: true, stops: options&unix.WUNTRACED != 0, conts: options&unix.WCONTINUED != 0}
 	switch {
 	case pid > 0:
 		w.pid = pid
@@ -249,12 +271,12 @@ func sysWait4(t *Task, a Args) (uintptr, error) {
 	case pid < -1:
 		w.pgid = -pid
 	}
-	c, err := t.wait(&w, options&unix.WNOHANG != 0, true, false)
+	c, status, err := t.wait(&w, options&unix.WNOHANG != 0)
 	if c == nil || err != nil {
 		return 0, err
 	}
 	if a[1] != 0 {
-		if err := copyOut(t, a[1], int32(c.status)); err != nil {
+		if err := copyOut(t, a[1], int32(status)); err != nil {
 			return 0, err
 		}
 	}
@@ -274,7 +296,8 @@ func sysWaitid(t *Task, a Args) (uintptr, error) {
 		options&(unix.WEXITED|unix.WSTOPPED|unix.WCONTINUED) == 0 {
 		return 0, unix.EINVAL
 	}
-	w := waitFor{clone: options&wclone != 0, all: options&wall != 0}
+	w := waitFor{clone: options&wclone != 0, all: options&wall != 0,
+		ends: options&unix.WEXITED != 0, stops: options&unix.WSTOPPED != 0, conts: options&unix.WCONTINUED != 0, keep: options&unix.WNOWAIT != 0}
 	noHang, id := options&unix.WNOHANG != 0, int32(a[1])
 	switch a.Int(0) {
 	case unix.P_ALL:
@@ -303,21 +326,25 @@ func sysWaitid(t *Task, a Args) (uintptr, error) {
 			return 0, unix.ECHILD
 		}
 		if f.StatusFlags()&unix.O_NONBLOCK != 0 && !noHang && !p.ended() {
-			if c, any := t.find(&w); any && c == nil {
+			look := w
+			look.keep = true
+			if c, _, any := t.find(&look); any && c == nil {
 				return 0, unix.EAGAIN
 			}
 		}
 	default:
 		return 0, unix.EINVAL
 	}
-	c, err := t.wait(&w, noHang, options&unix.WEXITED != 0, options&unix.WNOWAIT != 0)
+	c, status, err := t.wait(&w, noHang)
 	if err != nil {
 		return 0, err
 	}
 	var info linux.SignalInfo
 	if c != nil {
 		info.Signo = int32(linux.SIGCHLD)
-		c.describe(&info)
+		var value int32
+		info.Code, value = exitCode(status)
+		c.describe(&info, value)
 		if a[4] != 0 {
 			if err := copyOut(t, a[4], c.childUsage()); err != nil {
 				return 0, err

@@ -44,6 +44,10 @@ type Task struct {
 	// again asks the dispatcher to make the call in the registers again: what
 	// a handler returned to was an interrupted call.
 	again bool
+	// restarted says that the call is made again after an interruption without
+	// a handler; deadline is when it was to end (sameEnd).
+	restarted bool
+	deadline  time.Time
 
 	clearTID   uintptr // CLONE_CHILD_CLEARTID
 	robustList uintptr

@@ -48,6 +48,16 @@ func (t *Task) Wait(c <-chan struct{}, deadline time.Time) error {
 	}
 }
 
+// sameEnd returns the deadline of a call with a relative timeout: when it is
+// made again because no handler ran, the one it began with (restart_syscall(2)).
+func (t *Task) sameEnd(deadline time.Time) time.Time {
+	if t.restarted {
+		return t.deadline
+	}
+	t.deadline = deadline
+	return deadline
+}
+
 // Retry runs op until it answers something else than unix.EAGAIN, waiting for
 // one of the events in mask on f in between. A description that is O_NONBLOCK
 // gets EAGAIN at once. A deadline that passes is unix.EAGAIN too, as SO_RCVTIMEO

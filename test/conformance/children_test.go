@@ -10,9 +10,9 @@ import (
 	"github.com/nabla-build/nabla-build/test/nablatest"
 )
 
-// TestChildren runs one program as parent and as its children. Two programs
-// linked to the same fixed addresses cannot run at a time, so it is built
-// position-independent.
+// TestChildren runs programs as parents and as their children. They are
+// position-independent: two programs at the same fixed addresses are another
+// matter.
 func TestChildren(t *testing.T) {
 	for _, how := range []struct {
 		name string
@@ -20,13 +20,24 @@ func TestChildren(t *testing.T) {
 	}{
 		{"static", []string{"gcc", "-static-pie", "-fPIE"}},
 		{"dynamic", []string{"gcc", "-pie", "-fPIE"}},
+		{"musl", []string{"musl-gcc", "-static-pie", "-fPIE"}},
+		{"musl-dynamic", []string{"musl-gcc", "-pie", "-fPIE"}},
 	} {
-		t.Run(how.name, func(t *testing.T) {
-			bin := filepath.Join(t.TempDir(), "children")
-			build(t, append(how.argv, "-O1", "-w", "-o", bin, "children/children.c")...)
-			compare(t, bin)
-		})
+		for _, program := range []string{"children", "jobs"} {
+			t.Run(program+"/"+how.name, func(t *testing.T) {
+				bin := filepath.Join(t.TempDir(), program)
+				build(t, append(how.argv, "-pthread", "-O1", "-w", "-o", bin, "children/"+program+".c")...)
+				compare(t, bin)
+			})
+		}
 	}
+}
+
+// TestOSExec is the same for Go's os/exec.
+func TestOSExec(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "osexec")
+	build(t, "go", "build", "-buildmode=pie", "-o", bin, "./go/osexec")
+	compare(t, bin)
 }
 
 // TestSecondFixedProgram: a second program at the addresses of the first is

@@ -6,6 +6,7 @@ package nablatest
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"errors"
 	"io"
 	"os"
@@ -112,6 +113,27 @@ func CopyFile(t testing.TB, from, to string) {
 	}
 }
 
+// interpreter is the ELF interpreter that a program names, also one that needs
+// no libraries; "" if there is none.
+func interpreter(t testing.TB, program string) string {
+	t.Helper()
+	f, err := elf.Open(program)
+	if err != nil {
+		return "" // a script
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			b, err := io.ReadAll(p.Open())
+			if err != nil {
+				t.Fatalf("%s: its interpreter's name: %v", program, err)
+			}
+			return strings.TrimRight(string(b), "\x00")
+		}
+	}
+	return ""
+}
+
 // RootFS makes a root file system that holds the program as /bin/NAME, with
 // the interpreter and libraries that ldd names for it, /etc/passwd, and an
 // empty working directory /work.
@@ -130,8 +152,9 @@ func RootFS(t testing.TB, programs ...string) string {
 		CopyFile(t, p, filepath.Join(root, "bin", filepath.Base(p)))
 		out, err := exec.Command("ldd", p).Output()
 		if err != nil {
-			continue // a static program
+			out = nil // a static program
 		}
+		out = append(out, "\n"+interpreter(t, p)...)
 		for _, f := range strings.Fields(string(out)) {
 			if strings.HasPrefix(f, "/") {
 				CopyFile(t, f, filepath.Join(root, f))
