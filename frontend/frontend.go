@@ -1,11 +1,13 @@
 package frontend
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -24,6 +26,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/nabla-build/nabla-build/frontend/step"
+	"github.com/nabla-build/nabla-build/manifest"
 )
 
 // reportTarget is the target that stands for the link report where the
@@ -193,19 +196,34 @@ func (b *build) solve(ctx context.Context, st llb.State) (client.Reference, erro
 	return r.SingleRef()
 }
 
-// reply reads what the manifest step said.
-func (b *build) reply(ctx context.Context, note llb.State) (*step.Reply, error) {
-	ref, err := b.solve(ctx, note)
+// reply has the daemon make the image and reads what the manifest step said.
+func (b *build) reply(ctx context.Context, out llb.State) (client.Reference, *manifest.Manifest, step.Reply, error) {
+	var r step.Reply
+	ref, err := b.solve(ctx, out)
 	if err != nil {
-		return nil, err
+		return nil, nil, r, err
 	}
-	content, err := ref.ReadFile(ctx, client.ReadRequest{Filename: step.ReplyFile})
+	dir := path.Dir(manifest.Path)
+	notes, err := ref.ReadDir(ctx, client.ReadDirRequest{Path: dir, IncludePattern: step.ReplyFile})
 	if err != nil {
-		return nil, err
+		return nil, nil, r, err
 	}
-	r := new(step.Reply)
-	if err := json.Unmarshal(content, r); err != nil {
-		return nil, fmt.Errorf("%s of the manifest step: %w", step.ReplyFile, err)
+	if len(notes) > 0 {
+		content, err := ref.ReadFile(ctx, client.ReadRequest{Filename: path.Join(dir, step.ReplyFile)})
+		if err != nil {
+			return nil, nil, r, err
+		}
+		if err := json.Unmarshal(content, &r); err != nil {
+			return nil, nil, r, fmt.Errorf("%s of the manifest step: %w", step.ReplyFile, err)
+		}
 	}
-	return r, nil
+	if r.Problem != "" {
+		return ref, nil, r, nil
+	}
+	content, err := ref.ReadFile(ctx, client.ReadRequest{Filename: manifest.Path})
+	if err != nil {
+		return nil, nil, r, err
+	}
+	m, err := manifest.Decode(bytes.NewReader(content))
+	return ref, m, r, err
 }

@@ -18,6 +18,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/nabla-build/nabla-build/frontend/step"
+	"github.com/nabla-build/nabla-build/manifest"
 	"github.com/nabla-build/nabla-build/oci/image"
 	"github.com/nabla-build/nabla-build/release"
 )
@@ -71,7 +72,7 @@ func (b *build) make(ctx context.Context, p *ocispecs.Platform) (*made, error) {
 	if err != nil {
 		return nil, err
 	}
-	reply, err := b.reply(ctx, note)
+	ref, written, reply, err := b.reply(ctx, r.out)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +82,7 @@ func (b *build) make(ctx context.Context, p *ocispecs.Platform) (*made, error) {
 	for _, w := range reply.Warnings {
 		b.warn(ctx, "nabla: "+w, "", "", b.file.where(b.target(), b.culprit(w)))
 	}
-	m := &made{source: src, annotations: labels(links)}
+	m := &made{source: src, ref: ref, annotations: labels(links)}
 	switch {
 	case b.options.report:
 		m.image = &dockerspec.DockerOCIImage{}
@@ -89,16 +90,13 @@ func (b *build) make(ctx context.Context, p *ocispecs.Platform) (*made, error) {
 		m.ref, err = b.solve(ctx, llb.Scratch().File(llb.Copy(note, step.ReportFile, step.ReportFile), llb.WithCustomName("[nabla] report")))
 		return m, err
 	case b.options.singleFile:
-		m.image, err = b.config(src.Image, config, reply, m.annotations, []string{"self-contained executable"})
+		m.image, err = b.config(src.Image, config, written, m.annotations, []string{"self-contained executable"})
 		if err == nil {
 			m.ref, err = b.solve(ctx, r.executable())
 		}
 		return m, err
 	}
-	m.image, err = b.config(src.Image, config, reply, m.annotations, r.history())
-	if err == nil {
-		m.ref, err = b.solve(ctx, r.out)
-	}
+	m.image, err = b.config(src.Image, config, written, m.annotations, r.history())
 	return m, err
 }
 
@@ -164,8 +162,8 @@ func (r *relinker) history() []string {
 }
 
 // config makes the configuration of the result; BuildKit adds the layers.
-func (b *build) config(src *dockerspec.DockerOCIImage, c v1.Config, reply *step.Reply, labels map[string]string, history []string) (*dockerspec.DockerOCIImage, error) {
-	c = image.Config(c, reply.Manifest.Guest, labels)
+func (b *build) config(src *dockerspec.DockerOCIImage, c v1.Config, m *manifest.Manifest, labels map[string]string, history []string) (*dockerspec.DockerOCIImage, error) {
+	c = image.Config(c, m.Guest, labels)
 	if b.options.log != "" {
 		c.Env = append(slices.Clone(c.Env), "NABLA_LOG="+b.options.log)
 	}

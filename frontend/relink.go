@@ -75,7 +75,7 @@ func (r *relinker) add(name string, upper llb.State, lower *llb.State, own bool)
 	r.notes = append(r.notes, run.AddMount(step.Note, llb.Scratch()))
 }
 
-// end makes the last layer; note is what the step says. loc is what the
+// end makes the last layer; note holds the link report. loc is what the
 // Dockerfile says of the program.
 func (r *relinker) end(req step.Request, loc ...llb.RunOption) (note llb.State, err error) {
 	env, err := req.Env()

@@ -21,7 +21,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/nabla-build/nabla-build/link"
-	"github.com/nabla-build/nabla-build/manifest"
 	"github.com/nabla-build/nabla-build/oci/image"
 	"github.com/nabla-build/nabla-build/oci/rootfs"
 	"github.com/nabla-build/nabla-build/release"
@@ -44,9 +43,9 @@ const (
 // Names of files.
 const (
 	noteFile = "piece.json"
-	// ReplyFile is the Reply in the note of the manifest step.
-	ReplyFile = "reply.json"
-	// ReportFile is the link report in that note.
+	// ReplyFile is the Reply beside the manifest, where there is something to say.
+	ReplyFile = "build.json"
+	// ReportFile is the link report in the note of the manifest step.
 	ReportFile = "report.json"
 	// ExecutableFile is the self-contained executable in the last step's result.
 	ExecutableFile = "nabla"
@@ -94,21 +93,14 @@ func request() (r Request, err error) {
 	return r, nil
 }
 
-// Reply is what the manifest step says. With Problem there is no image.
+// Reply is what the manifest step says. It is part of the image, as BuildKit
+// keeps what an image is made of in exported caches but nothing else. With
+// Problem there is no manifest.
 type Reply struct {
 	// Problem says why the image cannot be run, for the one who wrote the
 	// Dockerfile; the step itself succeeds then.
-	Problem  string             `json:"problem,omitempty"`
-	Manifest *manifest.Manifest `json:"manifest,omitempty"`
-	Sites    link.Sites         `json:"sites"`
-	Bytes    int64              `json:"bytes"` // of the archives
-	Warnings []string           `json:"warnings,omitempty"`
-}
-
-// Summary is the reply in one line.
-func (r Reply) Summary() string {
-	return fmt.Sprintf("call sites: %d found, %d rewritten, %d left to the trap; %d archives, %.1f MB",
-		r.Sites.Found, r.Sites.Rewritten, r.Sites.Left, len(r.Manifest.Archives), float64(r.Bytes)/1e6)
+	Problem  string   `json:"problem,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Layer is a step that relinks what one step of a Dockerfile changed.
@@ -211,27 +203,37 @@ func last(out image.Root, n int, stdout io.Writer) error {
 	m, rep, warnings, err := out.AddManifest(pieces, req.Config, req.Settings)
 	var wrong image.ConfigError
 	if errors.As(err, &wrong) {
-		return writeJSON(filepath.Join(Note, ReplyFile), Reply{Problem: wrong.Error()})
+		return reply(out, Reply{Problem: wrong.Error()})
 	}
 	if err != nil {
 		return err
 	}
-	r := Reply{Manifest: m, Warnings: warnings}
+	var sum link.Sites
+	var size int64
 	for i, l := range rep.Layers {
-		r.Sites.Found += l.Sites.Found
-		r.Sites.Rewritten += l.Sites.Rewritten
-		r.Sites.Left += l.Sites.Left
-		r.Sites.Bogus += l.Sites.Bogus
-		r.Bytes += m.Archives[i].Size
+		sum.Found += l.Sites.Found
+		sum.Rewritten += l.Sites.Rewritten
+		sum.Left += l.Sites.Left
+		size += m.Archives[i].Size
 		for _, w := range l.Warnings {
-			r.Warnings = append(r.Warnings, fmt.Sprintf("archive %d: %s", i+1, w))
+			warnings = append(warnings, fmt.Sprintf("archive %d: %s", i+1, w))
 		}
 	}
-	fmt.Fprintln(stdout, r.Summary())
-	if err := writeJSON(filepath.Join(Note, ReportFile), rep); err != nil {
+	fmt.Fprintf(stdout, "call sites: %d found, %d rewritten, %d left to the trap; %d archives, %.1f MB\n", sum.Found, sum.Rewritten, sum.Left, len(pieces), float64(size)/1e6)
+	if len(warnings) > 0 {
+		if err := reply(out, Reply{Warnings: warnings}); err != nil {
+			return err
+		}
+	}
+	return writeJSON(filepath.Join(Note, ReportFile), rep)
+}
+
+func reply(out image.Root, r Reply) error {
+	b, err := json.Marshal(r)
+	if err != nil {
 		return err
 	}
-	return writeJSON(filepath.Join(Note, ReplyFile), r)
+	return out.AddNote(ReplyFile, append(b, '\n'))
 }
 
 func executable(ctx context.Context) error {

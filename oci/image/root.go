@@ -184,6 +184,17 @@ func (r Root) AddManifest(pieces []Piece, c v1.Config, set Settings) (m *manifes
 	return m, rep, warnings, nil
 }
 
+// AddNote writes a file beside the manifest.
+func (r Root) AddNote(name string, content []byte) error {
+	if err := os.MkdirAll(filepath.Join(r.Dir, nablaDir), 0o755); err != nil {
+		return err
+	}
+	if err := r.file(nablaDir+"/"+name, 0o444, func(w io.Writer) error { _, err := w.Write(content); return err }); err != nil {
+		return err
+	}
+	return r.dir(nablaDir, 0o755)
+}
+
 // WriteExecutable writes the self-contained form of the image whose manifest
 // has been added.
 func (r Root) WriteExecutable(ctx context.Context, w io.Writer) error {

@@ -204,6 +204,36 @@ func TestFirstBuild(t *testing.T) {
 	}
 }
 
+// TestSharedCache has a second daemon take relinked layers from the registry.
+func TestSharedCache(t *testing.T) {
+	dir := buildContext(t, map[string]string{"Dockerfile": "FROM " + busyboxBase(t) + "\nRUN echo shared >/shared\nCOPY f /f\nCMD [\"ls\"]\n", "f": "shared"})
+	dest, cache := theRegistry(t).Name("shared:1"), theRegistry(t).Name("shared:cache")
+	measured(t, nabla(t), dir, dest, "--export-cache", "type=registry,mode=max,ref="+cache)
+	digest := digestOf(t, dest)
+	b, err := daemons.StartBuildkitd(nablatest.Root(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	cmd, err := b.Buildctl("build", "--progress", "plain", "--frontend", "gateway.v0", "--opt", "source="+nabla(t), "--local", "context="+dir, "--local", "dockerfile="+dir,
+		"--import-cache", "type=registry,ref="+cache, "--output", "type=image,push=true,name="+dest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := must(t, nablatest.Within(t, limit, cmd))
+	// A step that runs says what it found.
+	if strings.Contains(r.Stderr, "call sites:") || !strings.Contains(r.Stderr, "[nabla] write the manifest") {
+		t.Errorf("not all came from the cache:\n%s", r.Stderr)
+	}
+	if digestOf(t, dest) != digest {
+		t.Error("the second daemon made another image")
+	}
+}
+
 // sizes are those of an image's parts as they are pushed.
 func sizes(t testing.TB, name string) string {
 	t.Helper()
