@@ -25,7 +25,7 @@ var excluded = map[string]string{
 // pie are packages whose tests start themselves again. They are built
 // position-independent, as a second program in the one address space must be;
 // all others are static.
-var pie = strings.Fields("crypto/cipher crypto/fips140 crypto/internal/fips140only crypto/rand crypto/tls flag internal/godebug internal/poll internal/testenv log/slog log/syslog net net/http os os/exec os/signal " +
+var pie = strings.Fields("crypto/cipher crypto/fips140 crypto/internal/fips140only crypto/rand crypto/tls flag internal/cpu internal/godebug internal/poll internal/synctest net/http/cgi internal/testenv log/slog log/syslog net net/http os os/exec os/signal " +
 	"runtime runtime/debug runtime/pprof sync syscall testing")
 
 // quick are the packages of the short form, which make test runs.
