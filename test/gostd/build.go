@@ -26,7 +26,7 @@ var excluded = map[string]string{
 // position-independent, as a second program in the one address space must be;
 // all others are static.
 var pie = strings.Fields("crypto/cipher crypto/fips140 crypto/internal/fips140only crypto/rand crypto/tls flag internal/cpu internal/godebug internal/poll internal/synctest net/http/cgi internal/testenv log/slog log/syslog net net/http os os/exec os/signal " +
-	"runtime runtime/debug runtime/pprof sync syscall testing")
+	"runtime runtime/debug runtime/pprof sync syscall testing testing/synctest")
 
 // quick are the packages of the short form, which make test runs.
 var quick = strings.Fields("archive/tar bufio context database/sql encoding/json io io/fs log net net/http net/netip os os/exec os/signal path/filepath runtime/debug sync sync/atomic syscall time")
