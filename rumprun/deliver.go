@@ -49,6 +49,13 @@ func (t *Task) deliverSignals(nr uintptr, code unix.Errno) (again bool) {
 			restart = false
 		}
 		if err := t.pushFrame(&act, &info, after); err != nil {
+			if unix.Signal(signo) == unix.SIGSEGV {
+				// Its handler has no stack either (force_sigsegv in the kernel).
+				h := t.p.sighand
+				h.mu.Lock()
+				h.actions[signo].Handler = linux.SIG_DFL
+				h.mu.Unlock()
+			}
 			t.forceSignal(unix.SIGSEGV)
 		}
 	}

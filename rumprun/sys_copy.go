@@ -7,6 +7,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"github.com/nabla-build/nabla-build/rumprun/guest"
 	"github.com/nabla-build/nabla-build/rumprun/vfs"
 )
 
@@ -102,6 +103,9 @@ func (t *Task) copyFile(in, out *Description, inOff, outOff *int64, count int) (
 		*pos += int64(w)
 		if err != nil || w < n {
 			break
+		}
+		if guest.PreemptPending() {
+			yield() // others run, and may send a signal
 		}
 		if t.signalPending() {
 			break

@@ -70,7 +70,7 @@ func (t *Task) fdAt(fd int, write bool) (*Description, error) {
 // the first page that is not accessible: a transfer that begins well moves
 // what it can.
 func (t *Task) userBuf(addr uintptr, n uintptr, write bool) ([]byte, error) {
-	if int64(n) < 0 {
+	if n > userEnd || addr > userEnd-n && n > 0 {
 		return nil, unix.EFAULT
 	}
 	n = min(n, maxRW)
@@ -185,6 +185,12 @@ func sysWrite(t *Task, a Args) (uintptr, error) {
 	b, err := t.userBuf(a[1], a[2], false)
 	if err != nil {
 		return 0, err
+	}
+	if uintptr(len(b)) < min(a[2], maxRW) && !d.isRegular() {
+		// What goes in one piece is not sent in part: pages at most.
+		if b = b[:len(b)&^4095]; len(b) == 0 || !isPipe(d) {
+			return 0, unix.EFAULT
+		}
 	}
 	n, err := t.write(d.File, b)
 	return uintptr(n), err

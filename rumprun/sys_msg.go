@@ -109,9 +109,13 @@ func (t *Task) recvMessage(s socket.Socket, m *socket.Message, flags int) (int, 
 
 // buffers is the one guest buffer of sendto and recvfrom, as a Message's Data.
 func (t *Task) buffers(addr, n uintptr, write bool) ([][]byte, error) {
+	n = min(n, maxRW)
 	b, err := t.userBuf(addr, n, write)
-	if err != nil || len(b) == 0 {
+	switch {
+	case err != nil, n == 0:
 		return nil, err
+	case uintptr(len(b)) < n && !write:
+		return nil, unix.EFAULT // a message is not sent in part
 	}
 	return [][]byte{b}, nil
 }

@@ -52,7 +52,7 @@ func (t *Task) vector(d *Description, addr uintptr, n int, write bool) ([][]byte
 
 // userEnd is the end of the user's half of the address space (TASK_SIZE_MAX):
 // an address beyond is refused before anything is transferred.
-const userEnd = 1<<47 - 4096
+const userEnd = uintptr(1<<47 - 4096)
 
 func (t *Task) vectorPart(addr uintptr, n int, write, part bool) ([][]byte, error) {
 	const uioMaxIOV = 1024
@@ -74,7 +74,7 @@ func (t *Task) vectorPart(addr uintptr, n int, write, part bool) ([][]byte, erro
 		if int64(e[1]) < 0 {
 			return nil, unix.EINVAL
 		}
-		if e[0] > userEnd || e[1] > userEnd-e[0] {
+		if uintptr(e[0]) > userEnd || uintptr(e[1]) > userEnd-uintptr(e[0]) {
 			return nil, unix.EFAULT
 		}
 	}

@@ -22,11 +22,16 @@ func build(t *testing.T, argv ...string) {
 	}
 }
 
-// compare runs the program natively and inside, in an empty directory each.
-func compare(t *testing.T, program string) {
+// compare runs the program natively and inside, in an empty directory each,
+// with the libraries that ldd does not name. It returns how many lines were
+// compared.
+func compare(t *testing.T, program string, libraries ...string) int {
 	t.Helper()
 	want := nablatest.Run(t, t.TempDir(), program)
 	root := nablatest.RootFS(t, program)
+	for _, l := range libraries {
+		nablatest.CopyFile(t, l, filepath.Join(root, l))
+	}
 	got := nablatest.Run(t, t.TempDir(), nablatest.Binary(t), "run", "--net", "none",
 		"--entrypoint", `["/bin/`+filepath.Base(program)+`"]`, "--workdir", "/work", "rootfs:"+root)
 	if got.Status != want.Status {
@@ -51,29 +56,54 @@ func compare(t *testing.T, program string) {
 	if t.Failed() {
 		t.Logf("stderr inside:\n%s", got.Stderr)
 	}
+	return strings.Count(want.Stdout, "\n")
 }
+
+// muslLoader is the interpreter of programs linked with musl, and its libc.
+const muslLoader = "/lib/ld-musl-x86_64.so.1"
+
+// leastAssertions is how many lines the C programs must compare together, each
+// counted once.
+const leastAssertions = 400
 
 func TestC(t *testing.T) {
 	sources, err := filepath.Glob("c/*.c")
 	if err != nil || len(sources) == 0 {
 		t.Fatalf("no programs: %v", err)
 	}
+	// The kernel's headers, for those that musl does not have.
+	headers := []string{"-idirafter", "/usr/include", "-idirafter", "/usr/include/x86_64-linux-gnu"}
+	lines, programs := 0, 0
 	for _, src := range sources {
 		name := strings.TrimSuffix(filepath.Base(src), ".c")
 		for _, how := range []struct {
-			name  string
-			flags []string
+			name, compiler string
+			flags          []string
+			libraries      []string
 		}{
-			{"static", []string{"-static"}},
-			{"dynamic", []string{"-pie", "-fPIE"}},
-			{"fixed-address", []string{"-no-pie"}},
+			{"static", "gcc", []string{"-static"}, nil},
+			{"dynamic", "gcc", []string{"-pie", "-fPIE"}, nil},
+			{"fixed-address", "gcc", []string{"-no-pie"}, nil},
+			{"musl-static", "musl-gcc", append(headers, "-static"), nil},
+			{"musl-dynamic", "musl-gcc", append(headers, "-pie", "-fPIE"), []string{muslLoader}},
 		} {
 			t.Run(name+"/"+how.name, func(t *testing.T) {
 				bin := filepath.Join(t.TempDir(), name)
-				build(t, append([]string{"gcc", "-O1", "-w", "-pthread", "-o", bin, src}, how.flags...)...)
-				compare(t, bin)
+				build(t, append([]string{how.compiler, "-O1", "-w", "-pthread", "-o", bin, src}, how.flags...)...)
+				n := compare(t, bin, how.libraries...)
+				if how.name == "static" {
+					lines += n
+					programs++
+				}
 			})
 		}
+	}
+	if programs < len(sources) {
+		return // only some were asked for
+	}
+	t.Logf("%d assertions in %d programs, each built in five ways", lines, programs)
+	if lines < leastAssertions {
+		t.Errorf("%d assertions, fewer than %d", lines, leastAssertions)
 	}
 }
 

@@ -1,5 +1,14 @@
 #include "check.h"
 static int zero(char *p, size_t n) { for (size_t i = 0; i < n; i++) if (p[i]) return 0; return 1; }
+#ifndef __GLIBC__
+// musl's sbrk(3) refuses.
+static void *by_brk(long n)
+{
+	char *old = (void *)syscall(SYS_brk, 0);
+	return (char *)syscall(SYS_brk, old + n) == old + n ? old : (void *)-1;
+}
+#define sbrk by_brk
+#endif
 int main(void)
 {
 	size_t pg = 4096;

@@ -382,7 +382,9 @@ static int harmful(long nr, const uint64_t *a)
 	case SYS_brk:
 		return mine(a[0]);
 	case SYS_clone: case SYS_vfork: case SYS_fork: // a child of a stack of its own: see spawn
-		return nr == SYS_clone ? (a[0] & 0x100) != 0 : nr == SYS_vfork;
+		// One that runs in this memory would never end; a copy stops all
+		// others for as long as it lives.
+		return nr == SYS_vfork || nr == SYS_clone && (a[0] & 0x100) != 0 || below(self, 200) != 0;
 	case SYS_clone3:
 		return mine(a[0]) || (a[0] >= (uint64_t)junk && a[0] < (uint64_t)junk + JUNK);
 	case SYS_prlimit64:
@@ -442,7 +444,12 @@ static void one(struct worker *w)
 	w->nr = nr;
 	if (tracing)
 		report(w, "trace");
+	struct timespec t0, t1;
+	clock_gettime(CLOCK_MONOTONIC, &t0);
 	raw(nr, a);
+	clock_gettime(CLOCK_MONOTONIC, &t1);
+	if (t1.tv_sec - t0.tv_sec > 3)
+		report(w, "slow");
 	w->nr = -1;
 	if (one_in(w, 2000)) {
 		pthread_t t;
