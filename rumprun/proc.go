@@ -1,10 +1,12 @@
 package rumprun
 
 import (
+	"debug/elf"
 	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -135,7 +137,29 @@ func (p *Process) procMaps() ([]procfs.Mapping, error) {
 			Offset: uint64(v.Offset), Dev: v.Dev, Ino: v.Ino, Name: v.Name,
 		})
 	}
+	if start := uint64(p.k.cfg.VDSO); start != 0 {
+		m := procfs.Mapping{Start: start, End: start + vdsoSize(p.k.cfg.VDSO), Prot: unix.PROT_READ | unix.PROT_EXEC, Name: "[vdso]"}
+		i := slices.IndexFunc(out, func(o procfs.Mapping) bool { return o.Start > m.Start })
+		if i < 0 {
+			i = len(out)
+		}
+		out = slices.Insert(out, i, m)
+	}
 	return out, nil
+}
+
+// vdsoSize is the size in memory of the vDSO, an ELF object that the kernel
+// mapped, at addr: its PT_LOAD segments end there, rounded up to a page.
+func vdsoSize(addr uintptr) uint64 {
+	h := (*elf.Header64)(unsafe.Pointer(addr))
+	end := uint64(0)
+	for i := range uintptr(h.Phnum) {
+		p := (*elf.Prog64)(unsafe.Pointer(addr + uintptr(h.Phoff) + i*unsafe.Sizeof(elf.Prog64{})))
+		if p.Type == uint32(elf.PT_LOAD) {
+			end = max(end, p.Vaddr+p.Memsz)
+		}
+	}
+	return (end + 4095) &^ 4095
 }
 
 // procFD describes descriptor fd for /proc/PID/fd.
