@@ -9,10 +9,6 @@ FROM --platform=linux/amd64 ${BASE} AS build
 ARG VERSION=unknown
 WORKDIR /src
 ENV CGO_ENABLED=0 GOFLAGS=-buildvcs=false GOTOOLCHAIN=local
-COPY go.mod go.sum ./
-COPY netd/go.mod netd/go.sum netd/
-RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    go mod download && cd netd && go mod download
 COPY . .
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     rm -rf build bin && make VERSION=${VERSION} bin/nabla-frontend

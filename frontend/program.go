@@ -15,8 +15,8 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 )
 
-// forkURL is where it is said why there is no fork.
-const forkDetail = "A nabla image is one process: fork answers EAGAIN or ENOSYS there. docs/frontend.md of nabla-build says what to do instead."
+// forkDetail is what a client shows with a warning about fork.
+const forkDetail = "A nabla image is one process: fork fails with ENOSYS there. docs/frontend.md of nabla-build says what to do instead."
 
 // A rule is a warning about something in a Dockerfile that works in a container
 // but not in a nabla image.
