@@ -10,7 +10,6 @@ import (
 	"gvisor.dev/gvisor/pkg/abi/linux"
 
 	"github.com/nabla-build/nabla-build/rumprun/guest"
-	"github.com/nabla-build/nabla-build/rumprun/mm"
 )
 
 // Child processes in the one address space. A child runs in its parent's
@@ -19,25 +18,6 @@ import (
 // a copy: the parent stands still meanwhile and gets its memory back as it was,
 // and if the child does anything else than prepare an execve, fork answers
 // ENOSYS as if it had never been. docs/processes.md says more.
-
-// sharedSpace is the memory of one process, or of several before their execve.
-type sharedSpace struct {
-	*mm.AddressSpace
-	users atomic.Int32
-}
-
-func newSpace(as *mm.AddressSpace) *sharedSpace {
-	s := &sharedSpace{AddressSpace: as}
-	s.users.Store(1)
-	return s
-}
-
-// drop ends one process's use; the last one's unmaps everything.
-func (s *sharedSpace) drop() {
-	if s.users.Add(-1) == 0 {
-		s.Clear()
-	}
-}
 
 // birth is how a child that runs in its parent's memory leaves it.
 type birth struct {
@@ -194,8 +174,12 @@ func (t *Task) fork(c *linux.CloneArgs) (uintptr, error) {
 	if p.birth != nil && !p.birth.done.Load() || p.space.users.Load() > 1 {
 		return t.noFork("it is a child without a program of its own")
 	}
+	t.endTurn() // a thread that waits for it must get through the gate
 	p.gate.shut()
 	defer p.gate.open()
+	if p.space.windowed.Load() {
+		t.takeTurn()
+	}
 	snap, err := p.space.Snapshot()
 	if err != nil {
 		return 0, err
@@ -213,9 +197,13 @@ func (t *Task) fork(c *linux.CloneArgs) (uintptr, error) {
 		copyOut(t, uintptr(c.ChildTID), pid)
 	}
 	timer := time.AfterFunc(forkTime, func() { b.undo(child, fmt.Sprintf("did not execute a program within %s", forkTime)) })
+	t.endTurn()
 	go child.run()
 	<-b.released
 	timer.Stop()
+	if p.space.windowed.Load() {
+		t.takeTurn()
+	}
 	snap.Restore()
 	if b.undone.Load() {
 		return t.noFork("the child " + *b.because.Load())
@@ -280,10 +268,6 @@ func (t *Task) mayBeforeExec(nr uintptr, a *Args) bool {
 // it leaves (execve(2)).
 func (p *Process) ownMemory() {
 	old := p.space
-	if old.users.Load() == 1 {
-		old.Clear()
-		return
-	}
 	p.setSpace(newSpace(p.k.arena.NewAddressSpace()))
 	old.drop()
 }

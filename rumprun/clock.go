@@ -66,11 +66,11 @@ func (t *Task) cpuTime() time.Duration { return t.cpu + t.k.monotonic() - t.star
 func (t *Task) parked() {
 	t.cpu += t.k.monotonic() - t.started
 	t.waiting.Store(true)
-	t.p.gate.leave()
+	t.leaveMemory()
 }
 
 func (t *Task) resumed() {
-	t.p.gate.enter()
+	t.enterMemory()
 	t.started = t.k.monotonic()
 	t.waiting.Store(false)
 }

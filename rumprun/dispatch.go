@@ -38,10 +38,10 @@ func errnoResult(e unix.Errno) uint64 { return uint64(-int64(e)) }
 
 // run is the life of a guest thread.
 func (t *Task) run() {
-	t.p.gate.enter()
+	t.enterMemory()
 	t.started = t.k.monotonic()
 	for !t.exiting.Load() {
-		t.p.gate.pass()
+		t.passMemory()
 		t.ctx.Enter()
 		switch t.ctx.Reason {
 		case guest.Syscall:

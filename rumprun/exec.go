@@ -93,6 +93,7 @@ func (t *Task) execve(d *vfs.Dentry, name string, argv, envp uintptr) error {
 	}
 	t.p.fds, t.p.sighand = t.p.fds.Own(), t.p.sighand.copy()
 	t.p.ownMemory()
+	t.endTurn()
 	if err := t.begin(x); err != nil {
 		t.k.logf("nabla: execve %s: %v: the old program is gone, the process ends", name, err)
 		t.p.exitGroup(int(unix.SIGKILL))
@@ -199,8 +200,8 @@ func (t *Task) prepareELF(x *execution) error {
 	if err := loader.Fits(t.k.arena, x.Image); err != nil {
 		return fmt.Errorf("program is linked to addresses %#x-%#x, which are not the guest's: %w", x.Image.Lo(), x.Image.Hi(), err)
 	}
-	if r := (mm.Range{Start: uintptr(x.Image.Lo()) &^ (mm.PageSize - 1), End: uintptr(x.Image.Hi()+mm.PageSize-1) &^ (mm.PageSize - 1)}); !x.Image.PIE && !t.p.as.Available(r, t.p.space.users.Load() == 1) {
-		t.k.logf("nabla: execve %s: it is linked to the fixed addresses %#x-%#x, where another program runs: in one address space a second one must be position-independent", x.ExecFn, r.Start, r.End)
+	if !x.Image.PIE && !t.k.arena.Claimable(uintptr(x.Image.Lo()), uintptr(x.Image.Hi())) {
+		t.k.logf("nabla: execve %s: it is linked to the fixed addresses %#x-%#x, of which another program uses a part for something else", x.ExecFn, x.Image.Lo(), x.Image.Hi())
 		return unix.ENOMEM
 	}
 	if x.Image.Interp != "" {
@@ -255,6 +256,11 @@ func (t *Task) begin(x *execution) error {
 	x.UID, x.EUID, x.GID, x.EGID = creds.UID, creds.EUID, creds.GID, creds.EGID
 	x.Host = loader.HostAux{VDSO: k.cfg.VDSO, HWCap: k.cfg.HWCap, HWCap2: k.cfg.HWCap2, ClockTick: k.cfg.ClockTick, MinSigStack: k.cfg.MinSigStack}
 	k.files.entropy.Read(x.Random[:])
+	if !x.Image.PIE {
+		if err := t.claimFixed(&x.Program); err != nil {
+			return fmt.Errorf("its addresses %#x-%#x: %w", x.Image.Lo(), x.Image.Hi(), err)
+		}
+	}
 	st, err := loader.Load(p.as, &x.Program)
 	if err != nil {
 		return err

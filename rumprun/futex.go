@@ -185,7 +185,7 @@ func sysFutex(t *Task, a Args) (uintptr, error) {
 		if _, err := t.futexWord(addr); err != nil {
 			return 0, err
 		}
-		return uintptr(t.k.futexes.wake(addr, max(1, int(int32(val))), bits)), nil
+		return uintptr(t.k.futexes.wake(t.futexKey(addr), max(1, int(int32(val))), bits)), nil
 	case linux.FUTEX_REQUEUE, linux.FUTEX_CMP_REQUEUE:
 		return t.futexRequeue(addr, a[4], int(int32(val)), int(int32(a[3])), cmd == linux.FUTEX_CMP_REQUEUE, uint32(a[5]))
 	case linux.FUTEX_WAKE_OP:
@@ -210,7 +210,7 @@ func (t *Task) futexWait(addr uintptr, val, bits uint32, deadline time.Time) err
 	case <-w.woken:
 	default:
 	}
-	w.futexAddr, w.futexBits = addr, bits
+	w.futexAddr, w.futexBits = t.futexKey(addr), bits
 	f.add(w)
 	f.mu.Unlock()
 	err = t.Wait(w.woken, deadline)
@@ -237,11 +237,11 @@ func (t *Task) futexRequeue(addr, addr2 uintptr, wake, requeue int, cmp bool, va
 	if cmp && atomic.LoadUint32(word) != val3 {
 		return 0, unix.EAGAIN
 	}
-	n := f.take(addr, wake, futexBitsetAll, (*futexWaiter).wake)
+	n := f.take(t.futexKey(addr), wake, futexBitsetAll, (*futexWaiter).wake)
 	var moved []*futexWaiter
-	m := f.take(addr, requeue, futexBitsetAll, func(w *futexWaiter) { moved = append(moved, w) })
+	m := f.take(t.futexKey(addr), requeue, futexBitsetAll, func(w *futexWaiter) { moved = append(moved, w) })
 	for _, w := range moved {
-		w.futexAddr = addr2
+		w.futexAddr = t.futexKey(addr2)
 		f.add(w)
 	}
 	if !cmp {
@@ -309,9 +309,9 @@ func (t *Task) futexWakeOp(addr, addr2 uintptr, n1, n2 int, op uint32) (uintptr,
 	default:
 		return 0, unix.ENOSYS
 	}
-	n := f.take(addr, max(1, n1), futexBitsetAll, (*futexWaiter).wake)
+	n := f.take(t.futexKey(addr), max(1, n1), futexBitsetAll, (*futexWaiter).wake)
 	if cond {
-		n += f.take(addr2, max(1, n2), futexBitsetAll, (*futexWaiter).wake)
+		n += f.take(t.futexKey(addr2), max(1, n2), futexBitsetAll, (*futexWaiter).wake)
 	}
 	return uintptr(n), nil
 }
@@ -366,7 +366,7 @@ func (t *Task) ownerDied(addr uintptr) {
 		}
 		if atomic.CompareAndSwapUint32(word, v, v&waiters|died) {
 			if v&waiters != 0 {
-				t.k.futexes.wake(addr, 1, futexBitsetAll)
+				t.k.futexes.wake(t.futexKey(addr), 1, futexBitsetAll)
 			}
 			return
 		}

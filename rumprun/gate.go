@@ -1,14 +1,17 @@
 package rumprun
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // gate counts the threads of a process that may touch its memory: those that
 // run guest code or a handler, not those that wait. fork(2) closes it while the
 // memory belongs to the child. The zero value is open.
 type gate struct {
+	closed  atomic.Bool // changed with mu
 	mu      sync.Mutex
 	running int
-	closed  bool
 	changed chan struct{} // closed at the next change, if not nil
 }
 
@@ -34,7 +37,7 @@ func (g *gate) wait() {
 func (g *gate) enter() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for g.closed {
+	for g.closed.Load() {
 		g.wait()
 	}
 	g.running++
@@ -54,10 +57,10 @@ func (g *gate) shut() {
 	defer g.mu.Unlock()
 	g.running--
 	g.notify()
-	for g.closed {
+	for g.closed.Load() {
 		g.wait()
 	}
-	g.closed = true
+	g.closed.Store(true)
 	for g.running > 0 {
 		g.wait()
 	}
@@ -68,17 +71,24 @@ func (g *gate) shut() {
 func (g *gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.closed = false
+	g.closed.Store(false)
 	g.notify()
 }
 
-// pass lets a thread that is inside wait where the gate is shut.
-func (g *gate) pass() {
+// shutNow says whether a thread that is inside should leave and enter again.
+func (g *gate) shutNow() bool { return g.closed.Load() }
+
+// close is shut for somebody who is not inside; false, and nothing done, if the
+// gate is shut already.
+func (g *gate) close() bool {
 	g.mu.Lock()
-	shut := g.closed
-	g.mu.Unlock()
-	if shut {
-		g.leave()
-		g.enter()
+	defer g.mu.Unlock()
+	if g.closed.Load() {
+		return false
 	}
+	g.closed.Store(true)
+	for g.running > 0 {
+		g.wait()
+	}
+	return true
 }

@@ -32,6 +32,7 @@ type Kernel struct {
 	inotify  inotify.Space
 	tty      tty.Space
 	net      network
+	turns    turns
 
 	mu       sync.Mutex // protects the maps and nextTID; taken before Process.mu
 	procs    map[int32]*Process

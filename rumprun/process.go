@@ -177,8 +177,8 @@ func (t *Task) killOthers() bool {
 			u.kick()
 		}
 	}
-	p.gate.leave()
-	defer p.gate.enter()
+	t.leaveMemory()
+	defer t.enterMemory()
 	for len(p.threads()) > 1 {
 		select {
 		case <-p.taskGone:
@@ -199,12 +199,12 @@ func (t *Task) killOthers() bool {
 
 // exitTask ends thread t: set_tid_address(2), get_robust_list(2), exit(2).
 func (t *Task) exitTask() {
-	defer t.p.gate.leave()
+	defer t.leaveMemory()
 	t.exitRobustList()
 	if t.clearTID != 0 {
 		if w, err := userPtr[uint32](t, t.clearTID, true); err == nil {
 			atomic.StoreUint32(w, 0)
-			t.k.futexes.wake(t.clearTID, 1, futexBitsetAll)
+			t.k.futexes.wake(t.futexKey(t.clearTID), 1, futexBitsetAll)
 		}
 	}
 	p, k := t.p, t.k

@@ -49,6 +49,7 @@ type Task struct {
 	restarted bool
 	deadline  time.Time
 
+	inTurn     bool    // counted by Kernel.turns
 	clearTID   uintptr // CLONE_CHILD_CLEARTID
 	robustList uintptr
 	futexWaiter

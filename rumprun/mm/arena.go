@@ -23,6 +23,8 @@ type Arena struct {
 	dirty rangeSet
 	// committed is the sum over the address spaces.
 	committed uint64
+	// fixed are the address spaces with programs linked to fixed addresses.
+	fixed []*AddressSpace
 }
 
 // NewArena makes an arena of ranges, which must be page-aligned, disjoint and

@@ -146,6 +146,11 @@ func (as *AddressSpace) owns(r Range) bool {
 		free += heap.Len()
 		as.within(heap, func(v *vma) { free -= v.Len() })
 	}
+	// What the window has not given to mappings.
+	if win := as.inWindow(r); win.Len() > 0 {
+		free += win.Len()
+		as.within(win, func(v *vma) { free -= v.Len() })
+	}
 	return free == r.Len()
 }
 
@@ -236,6 +241,15 @@ func (as *AddressSpace) recharge(have, want uint64) error {
 // release gives r, which holds no mapping any more, back: to the heap's room or
 // to the arena.
 func (as *AddressSpace) release(r Range) {
+	if w := as.inWindow(r); w.Len() > 0 {
+		if r.Start < w.Start {
+			as.release(Range{r.Start, w.Start})
+		}
+		if w.End < r.End {
+			as.release(Range{w.End, r.End})
+		}
+		return
+	}
 	keep := as.brkRoom.clip(r)
 	if keep.Len() == 0 {
 		as.arena.free.add(r)
@@ -297,6 +311,7 @@ func (as *AddressSpace) Clear() {
 	as.unmap(everywhere)
 	as.reap()
 	as.dropHeap()
+	as.leaveWindow()
 }
 
 // Protect is mprotect(2). It is bookkeeping: it bounds what system calls may do

@@ -144,6 +144,10 @@ type AddressSpace struct {
 	brkRoom          Range // taken from the arena for the heap alone
 	objects          []*object
 
+	fixed  Range   // addresses that the program is linked to, if it is
+	window *window // shared with other programs linked there; nil: none
+	win    *member // of window
+
 	mapped    uint64 // bytes in vmas that the guest sees
 	committed uint64 // bytes that count against the limit
 }

@@ -74,10 +74,16 @@ func (as *AddressSpace) objectAt(f *File, p *plan, bias uintptr) *object {
 		}
 	}
 	at := bias + uintptr(p.StubVaddr)
-	if r := (Range{at, at + p.stubsLen}); r.Start < r.End && as.arena.free.covers(r) {
+	if r := (Range{at, at + p.stubsLen}); r.Start < r.End && (as.arena.free.covers(r) || as.inWindow(r) == r && as.empty(r)) {
 		return as.reserve(f, p, bias)
 	}
 	return nil
+}
+
+// empty reports whether as has nothing mapped in r.
+func (as *AddressSpace) empty(r Range) bool {
+	i := as.index(r.Start)
+	return i == len(as.vmas) || as.vmas[i].Start >= r.End
 }
 
 // fill puts the stubs in their place.

@@ -118,14 +118,3 @@ func (s *Snapshot) Restore() {
 		as.arena.free.add(s.store)
 	}
 }
-
-// Available reports whether a program that is linked to r can be loaded there:
-// every page of r is free or, with own, this address space's.
-func (as *AddressSpace) Available(r Range, own bool) bool {
-	as.mu.Lock()
-	defer as.mu.Unlock()
-	if own {
-		return as.owns(r)
-	}
-	return as.arena.free.covers(r)
-}
