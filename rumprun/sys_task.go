@@ -11,7 +11,7 @@ import (
 var taskCalls = []Call{
 	{unix.SYS_CLONE, "clone", sysClone, Partial, "threads and children; without CLONE_VM as fork; no namespaces"},
 	{unix.SYS_CLONE3, "clone3", sysClone3, Partial, "as clone; set_tid and cgroups answer EINVAL"},
-	{unix.SYS_FORK, "fork", sysFork, Partial, "if the child goes on to execve or exit; otherwise ENOSYS: a copied process cannot run at its parent's addresses"},
+	{unix.SYS_FORK, "fork", sysFork, Partial, "if the child goes on to execve or exit; otherwise ENOSYS (docs/processes.md)"},
 	{unix.SYS_VFORK, "vfork", sysVfork, Full, ""},
 	{unix.SYS_EXIT, "exit", sysExit, Full, ""},
 	{unix.SYS_EXIT_GROUP, "exit_group", sysExitGroup, Full, ""},

@@ -21,7 +21,8 @@ type sharedSpace struct {
 	windowed atomic.Bool
 	// tag tells its futexes from those at the same addresses elsewhere: 0 for
 	// the first program of a window.
-	tag uintptr
+	tag     uintptr
+	waiting int // threads that wait for a turn; turns.mu protects it
 }
 
 func newSpace(as *mm.AddressSpace) *sharedSpace {
@@ -54,43 +55,19 @@ type turns struct {
 	tags    uintptr
 }
 
-func (q *turns) notify() {
-	if q.changed != nil {
-		close(q.changed)
-		q.changed = nil
-	}
-}
-
 // over says whether the holder must let another one run. q.mu is held.
 func (q *turns) over() bool { return len(q.queue) > 0 && time.Since(q.since) > turn }
-
-// hold makes s the holder. q.mu is held.
-func (q *turns) hold(s *sharedSpace) error {
-	q.holder, q.since = s, time.Now()
-	return s.Enter()
-}
 
 // enter waits until it is the turn of s. An error says that the memory of s
 // cannot be brought in; the caller is inside all the same.
 func (q *turns) enter(s *sharedSpace) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.holder == s && !(q.over() && !q.granted) {
-		q.granted = false
-		q.inside++
-		return nil
-	}
-	if q.inside == 0 && !q.granted && len(q.queue) == 0 {
-		q.inside++
-		return q.hold(s)
-	}
-	if !slices.Contains(q.queue, s) {
-		q.queue = append(q.queue, s)
-	}
-	if q.inside == 0 && !q.granted {
-		q.next()
-	}
-	for q.holder != s || slices.Contains(q.queue, s) {
+	for !q.admit(s) {
+		s.waiting++
+		if !slices.Contains(q.queue, s) {
+			q.queue = append(q.queue, s)
+		}
 		if q.changed == nil {
 			q.changed = make(chan struct{})
 		}
@@ -98,17 +75,40 @@ func (q *turns) enter(s *sharedSpace) error {
 		q.mu.Unlock()
 		<-c
 		q.mu.Lock()
+		if s.waiting--; s.waiting == 0 {
+			// The turns that are granted are those of threads that wait.
+			q.queue = slices.DeleteFunc(q.queue, func(w *sharedSpace) bool { return w == s })
+		}
 	}
 	q.granted = false
 	q.inside++
 	return s.Enter()
 }
 
+// admit says whether a thread of s may enter now, and makes s the holder where
+// nobody is inside. q.mu is held.
+func (q *turns) admit(s *sharedSpace) bool {
+	if q.inside == 0 && !q.granted {
+		switch {
+		case len(q.queue) > 0 && q.queue[0] != s:
+			q.next()
+		case q.holder != s:
+			q.holder, q.since = s, time.Now()
+		default: // it goes on
+			q.since = time.Now()
+		}
+	}
+	return q.holder == s && (q.granted || !q.over())
+}
+
 // next gives the turn to whoever waits longest. q.mu is held.
 func (q *turns) next() {
 	q.holder, q.since, q.granted = q.queue[0], time.Now(), true
 	q.queue = q.queue[1:]
-	q.notify()
+	if q.changed != nil {
+		close(q.changed)
+		q.changed = nil
+	}
 }
 
 func (q *turns) leave() {
