@@ -273,7 +273,7 @@ func sysSplice(t *Task, a Args) (uintptr, error) {
 				return 0, err
 			}
 			if n, err = out.Write(buf[:n]); err != nil {
-				return 0, t.brokenPipe(err)
+				return 0, t.brokenPipe(out.File, err)
 			}
 			if inOff == nil {
 				_, err = in.Seek(pos+int64(n), unix.SEEK_SET)
@@ -321,7 +321,7 @@ func (t *Task) writeOut(out *Description, b []byte) (uintptr, error) {
 			if done > 0 {
 				return uintptr(done), nil
 			}
-			return 0, t.brokenPipe(err)
+			return 0, t.brokenPipe(out.File, err)
 		}
 		e, ch := waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventErr | waiter.EventHUp)
 		if err := out.EventRegister(&e); err != nil {
@@ -385,7 +385,7 @@ func sysTee(t *Task, a Args) (uintptr, error) {
 	}
 	if fl&unix.SPLICE_F_NONBLOCK != 0 {
 		n, err = out.File.Write(buf[:n])
-		return uintptr(max(n, 0)), t.brokenPipe(err)
+		return uintptr(max(n, 0)), t.brokenPipe(out.File, err)
 	}
 	n, err = t.write(out.File, buf[:n])
 	return uintptr(n), err
@@ -412,7 +412,7 @@ func sysVmsplice(t *Task, a Args) (uintptr, error) {
 	}
 	op := func(b []byte, _ int) (int, error) {
 		n, err := d.File.Write(b)
-		return n, t.brokenPipe(err)
+		return n, t.brokenPipe(d.File, err)
 	}
 	switch nonblock := a.Int(3)&unix.SPLICE_F_NONBLOCK != 0; {
 	case reading && nonblock:

@@ -11,7 +11,7 @@ import (
 
 // fcntlCalls are the calls on descriptors themselves.
 var fcntlCalls = []Call{
-	{unix.SYS_FCNTL, "fcntl", sysFcntl, Partial, "F_SETLKW does not detect deadlocks (EDEADLK); F_SETSIG, F_SETLEASE and watches of F_NOTIFY are EINVAL; F_SETOWN is kept and O_ASYNC sends no signal"},
+	{unix.SYS_FCNTL, "fcntl", sysFcntl, Partial, "F_SETSIG, F_SETLEASE and watches of F_NOTIFY are EINVAL; F_SETOWN is kept and O_ASYNC sends no signal"},
 	{unix.SYS_FLOCK, "flock", sysFlock, Full, ""},
 	{unix.SYS_DUP, "dup", sysDup, Full, ""},
 	{unix.SYS_DUP2, "dup2", sysDup2, Full, ""},
@@ -286,11 +286,22 @@ func (t *Task) lockOut(addr uintptr, fl flock64, c filelock.Lock, found bool) er
 // lock takes l, waiting for it if wait is set.
 func (t *Task) lock(table *filelock.Table, key any, kind filelock.Kind, l filelock.Lock, wait bool) error {
 	for {
-		c, err := table.Set(key, kind, l)
-		if err == nil || !wait {
+		set := table.Set
+		// A process's own locks can be in a circle; a description's are not
+		// looked at, as on Linux.
+		_, record := l.Owner.(lockOwner)
+		if wait && record {
+			set = table.SetWait
+		}
+		c, err := set(key, kind, l)
+		if err != unix.EAGAIN || !wait {
 			return err
 		}
-		if err := t.Wait(c, time.Time{}); err != nil {
+		err = t.Wait(c, time.Time{})
+		if record {
+			table.Waited(l.Owner)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"github.com/nabla-build/nabla-build/rumprun/socket"
 	"github.com/nabla-build/nabla-build/rumprun/vfs"
 )
 
@@ -133,7 +134,7 @@ func (t *Task) write(f vfs.File, b []byte) (int, error) {
 	case err == nil && n >= len(b):
 		return n, nil
 	case err != nil && err != unix.EAGAIN, f.StatusFlags()&unix.O_NONBLOCK != 0:
-		return n, t.brokenPipe(err)
+		return n, t.brokenPipe(f, err)
 	case err == unix.EAGAIN:
 		n = 0
 	}
@@ -153,7 +154,7 @@ func (t *Task) writeWait(f vfs.File, b []byte, n int) (int, error) {
 		case err != nil && n > 0:
 			return n, nil
 		case err != nil:
-			return 0, t.brokenPipe(err)
+			return 0, t.brokenPipe(f, err)
 		case k == 0, n >= len(b):
 			return n, nil
 		}
@@ -316,7 +317,7 @@ func (t *Task) writev(d *Description, v [][]byte) (uintptr, error) {
 			n, err = vw.Writev(v)
 			return err
 		})
-		return uintptr(n), t.brokenPipe(err)
+		return uintptr(n), t.brokenPipe(d.File, err)
 	}
 	// One write, so that a datagram stays one and other writers to a pipe do
 	// not come between.
@@ -502,10 +503,15 @@ func sysGetrandom(t *Task, a Args) (uintptr, error) {
 	return uintptr(n), err
 }
 
-// brokenPipe makes SIGPIPE pending for t if err is EPIPE, and returns err.
-func (t *Task) brokenPipe(err error) error {
-	if err == unix.EPIPE {
-		t.raise(unix.SIGPIPE)
+// brokenPipe makes SIGPIPE pending for t if err, of a write to f, is EPIPE, and
+// returns err. A socket of packets is no pipe.
+func (t *Task) brokenPipe(f vfs.File, err error) error {
+	if err != unix.EPIPE {
+		return err
 	}
+	if s, ok := f.(socket.Socket); ok && s.Kind().Type != unix.SOCK_STREAM {
+		return err
+	}
+	t.raise(unix.SIGPIPE)
 	return err
 }

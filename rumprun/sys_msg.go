@@ -27,7 +27,7 @@ func nonblocking(s socket.Socket, flags int) bool {
 }
 
 // sendMessage sends m, waiting for room; a stream takes all of it. SIGPIPE
-// comes with EPIPE from a connection unless MSG_NOSIGNAL is set.
+// comes with EPIPE from a stream unless MSG_NOSIGNAL is set.
 func (t *Task) sendMessage(s socket.Socket, m *socket.Message, flags int) (int, error) {
 	typ := s.Kind().Type
 	total := m.Len()
@@ -57,7 +57,7 @@ func (t *Task) sendMessage(s socket.Socket, m *socket.Message, flags int) (int, 
 	if done > 0 {
 		return done, nil
 	}
-	if err == unix.EPIPE && flags&unix.MSG_NOSIGNAL == 0 && typ != unix.SOCK_DGRAM {
+	if err == unix.EPIPE && flags&unix.MSG_NOSIGNAL == 0 && typ == unix.SOCK_STREAM {
 		t.raise(unix.SIGPIPE)
 	}
 	return 0, err

@@ -42,7 +42,12 @@ type Table struct {
 	locks map[key][]Lock
 	// waiters are closed when a lock of their key goes.
 	waiters map[key]chan struct{}
+	// waits says who waits for whom, of the range locks of processes.
+	waits []waitFor
 }
+
+// waitFor is an edge of the graph in which a circle is a deadlock.
+type waitFor struct{ owner, holder any }
 
 func overlap(a, b *Lock) bool { return a.Start <= b.End && b.Start <= a.End }
 
@@ -109,6 +114,53 @@ func (t *Table) Set(file any, kind Kind, l Lock) (<-chan struct{}, error) {
 	t.put(k, append(rest[:i], l))
 	t.wake(k) // a lock may have become weaker
 	return nil, nil
+}
+
+// SetWait is Set for an owner that will wait (F_SETLKW): EDEADLK if it would
+// wait for one that waits for it, perhaps through others. If the answer is
+// EAGAIN the owner counts as waiting until Waited.
+func (t *Table) SetWait(file any, kind Kind, l Lock) (<-chan struct{}, error) {
+	c, err := t.Set(file, kind, l)
+	if err != unix.EAGAIN || kind != Range {
+		return c, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, h := range t.locks[key{file, kind}] {
+		if !conflict(&h, &l) {
+			continue
+		}
+		if t.reaches(h.Owner, l.Owner, len(t.waits)) {
+			return nil, unix.EDEADLK
+		}
+		t.waits = append(t.waits, waitFor{l.Owner, h.Owner})
+		return c, unix.EAGAIN
+	}
+	t.waits = append(t.waits, waitFor{l.Owner, nil}) // it has gone meanwhile
+	return c, unix.EAGAIN
+}
+
+// reaches reports whether owner from waits for to, through at most depth
+// others.
+func (t *Table) reaches(from, to any, depth int) bool {
+	if from == to {
+		return true
+	}
+	for _, w := range t.waits {
+		if depth > 0 && w.owner == from && t.reaches(w.holder, to, depth-1) {
+			return true
+		}
+	}
+	return false
+}
+
+// Waited says that owner has stopped one wait that SetWait began.
+func (t *Table) Waited(owner any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i := slices.IndexFunc(t.waits, func(w waitFor) bool { return w.owner == owner }); i >= 0 {
+		t.waits = slices.Delete(t.waits, i, i+1)
+	}
 }
 
 // Unset gives up what owner holds of [start, end] on file.

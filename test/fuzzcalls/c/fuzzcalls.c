@@ -383,8 +383,8 @@ static int harmful(long nr, const uint64_t *a)
 		return mine(a[0]);
 	case SYS_clone: case SYS_vfork: case SYS_fork: // a child of a stack of its own: see spawn
 		// One that runs in this memory would never end; a copy stops all
-		// others for as long as it lives.
-		return nr == SYS_vfork || nr == SYS_clone && (a[0] & 0x100) != 0 || below(self, 200) != 0;
+		// others for as long as it lives, at most five seconds.
+		return nr == SYS_vfork || nr == SYS_clone && (a[0] & 0x100) != 0 || below(self, 5000) != 0;
 	case SYS_clone3:
 		return mine(a[0]) || (a[0] >= (uint64_t)junk && a[0] < (uint64_t)junk + JUNK);
 	case SYS_prlimit64:
@@ -541,7 +541,7 @@ int main(int argc, char **argv)
 				last[i] = n, stuck[i] = t;
 			} else if (w->tid) {
 				syscall(SYS_tgkill, 1, w->tid, SIGUSR1);
-				if (t - stuck[i] > 20) {
+				if (t - stuck[i] > 30) {
 					report(w, "HANG");
 					hung = 3;
 				}
