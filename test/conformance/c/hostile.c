@@ -76,8 +76,6 @@ int main(void)
 		if (i != 3) {
 			OK(mmap(NULL, l, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
 			CALL(munmap(page, l & ~4095ul));
-			CALL(mprotect(page, l, PROT_READ | PROT_WRITE));
-			CALL(madvise(page, l, MADV_DONTNEED));
 		}
 		CALL(munmap((char *)1, l));
 		ftruncate(fd, 0);
