@@ -23,6 +23,10 @@ type Arena struct {
 	dirty rangeSet
 	// committed is the sum over the address spaces.
 	committed uint64
+	// owners counts, for pages that several address spaces have (aliasFor), those
+	// beside the first; aliased are these pages.
+	owners  map[uintptr]int
+	aliased rangeSet
 	// fixed are the address spaces with programs linked to fixed addresses.
 	fixed []*AddressSpace
 }

@@ -88,6 +88,15 @@ func (as *AddressSpace) Map(m Mapping) (uintptr, error) {
 			v.Range = Range{addr, addr + n}
 			break
 		}
+		if v.file != nil && m.Flags&unix.MAP_32BIT == 0 {
+			if r, ok := as.aliasFor(v, n); ok {
+				v.Range = r
+				if err := as.placeAlias(v); err != nil {
+					return 0, err
+				}
+				return v.Start, nil
+			}
+		}
 		align := max(m.Align, PageSize)
 		low := m.Flags&unix.MAP_32BIT != 0
 		if p != nil && v.off == 0 {
@@ -120,7 +129,7 @@ func (as *AddressSpace) checkFixed(r Range, noReplace bool) error {
 	if r.End < r.Start || r.End > maxAddr {
 		return unix.ENOMEM
 	}
-	if !as.owns(r) {
+	if !as.owns(r) || as.arena.othersHave(r) {
 		return taken
 	}
 	if noReplace {
@@ -252,7 +261,7 @@ func (as *AddressSpace) release(r Range) {
 	}
 	keep := as.brkRoom.clip(r)
 	if keep.Len() == 0 {
-		as.arena.free.add(r)
+		as.arena.giveBack(r)
 		return
 	}
 	as.arena.free.add(Range{r.Start, keep.Start})
