@@ -117,6 +117,16 @@ func (r Root) AddArchive(ctx context.Context, write func(io.Writer) error, o lin
 		File:   manifest.File{Path: archivePath(diffID), Digest: archiveDigest(sum), Size: size},
 		Source: diffID.String(),
 	}
+	// Two equal layers, as of instructions that change nothing, must not share a
+	// file: BuildKit leaves a file out of a layer that is the same below.
+	for n := 1; ; n++ {
+		if _, err := os.Lstat(filepath.Join(r.Dir, p.Archive.Path)); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
+			return Piece{}, err
+		}
+		p.Archive.Path = fmt.Sprintf("/%s/%s.%d.cpio", nablaDir, diffID.Hex, n)
+	}
 	name := filepath.Join(r.Dir, p.Archive.Path)
 	if err := errors.Join(os.Chtimes(f.Name(), epoch, epoch), os.Rename(f.Name(), name)); err != nil {
 		return Piece{}, err

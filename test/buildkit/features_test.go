@@ -60,6 +60,7 @@ var features = map[string]feature{
 	"hard-links":       {files: map[string]string{"Dockerfile": "RUN echo 1 >/one && ln /one /two\nRUN ln /two /three && ln /etc/passwd /passwd\nRUN echo changed >>/two\nRUN rm /one && echo apart >/etc/passwd.new && busybox mv /etc/passwd.new /etc/passwd\n"}},
 	"kinds":            {files: map[string]string{"Dockerfile": "RUN busybox mkfifo /fifo && busybox mknod /null c 1 3 && busybox mknod /blk b 7 9 && ln -s ../nowhere /dangling && ln -s /etc/passwd /abs && chmod 1777 /tmp && touch /s && chmod 6711 /s\n"}},
 	"times":            {files: map[string]string{"Dockerfile": "RUN touch -d '2001-02-03 04:05:06' /old /tmp && mkdir /dir && touch -d '1999-01-01 00:00:00' /dir\nRUN chmod 700 /dir\n"}},
+	"no-ops":           {files: map[string]string{"Dockerfile": "RUN true\nRUN echo x >/x\nRUN true\nRUN true\n"}},
 	"same-size":        {files: map[string]string{"Dockerfile": "RUN echo aaaa >/f && touch -d '2001-02-03 04:05:06' /f\nRUN echo bbbb >/f && touch -d '2001-02-03 04:05:06' /f\n"}},
 	"epoch":            {files: map[string]string{"Dockerfile": "COPY a /a\nRUN mkdir /d && echo x >/d/x && touch -d '1999-01-01 00:00:00' /d/old\n", "a": "1"}, args: []string{"--build-arg", "SOURCE_DATE_EPOCH=1600000000"}, out: ",rewrite-timestamp=true"},
 	"onbuild":          {files: map[string]string{"Dockerfile": "AS parent\nRUN echo parent >/parent\nFROM parent\nSHELL [\"/bin/busybox\", \"ash\", \"-c\"]\nRUN echo shell >/shell\n"}},
@@ -84,7 +85,7 @@ func TestFeatures(t *testing.T) {
 // TestFeaturesEngine builds some of them with the BuildKit inside the Engine,
 // which is older and has another snapshotter.
 func TestFeaturesEngine(t *testing.T) {
-	for _, name := range []string{"delete", "hard-links", "kinds", "plain", "chown-chmod", "times", "scratch", "stages", "many", "from-stage"} {
+	for _, name := range []string{"delete", "hard-links", "kinds", "plain", "chown-chmod", "times", "scratch", "stages", "many", "from-stage", "no-ops"} {
 		if testing.Short() && name != "delete" && name != "kinds" {
 			continue
 		}
