@@ -386,7 +386,8 @@ static int harmful(long nr, const uint64_t *a)
 		// others for as long as it lives, at most five seconds.
 		return nr == SYS_vfork || nr == SYS_clone && (a[0] & 0x100) != 0 || below(self, 5000) != 0;
 	case SYS_clone3:
-		return mine(a[0]) || (a[0] >= (uint64_t)junk && a[0] < (uint64_t)junk + JUNK);
+		// Memory of zeros is a copy too.
+		return below(self, 5000) != 0 || mine(a[0]) || (a[0] >= (uint64_t)junk && a[0] < (uint64_t)junk + JUNK);
 	case SYS_prlimit64:
 		return a[2] != 0 && (a[1] != 7);
 	case SYS_close_range:
