@@ -34,11 +34,12 @@ func compare(t *testing.T, program string, libraries ...string) int {
 	}
 	got := nablatest.Run(t, t.TempDir(), nablatest.Binary(t), "run", "--net", "none",
 		"--entrypoint", `["/bin/`+filepath.Base(program)+`"]`, "--workdir", "/work", "rootfs:"+root)
-	judge(t, got, want)
+	return judge(t, got, want)
 }
 
-// judge fails the test where the two runs differ.
-func judge(t *testing.T, got, want nablatest.Result) {
+// judge fails the test where the two runs differ. It returns how many lines were
+// compared.
+func judge(t *testing.T, got, want nablatest.Result) int {
 	t.Helper()
 	if got.Status != want.Status {
 		t.Errorf("exit status %d, natively %d", got.Status, want.Status)
