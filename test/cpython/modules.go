@@ -26,7 +26,7 @@ var named = []string{
 // quick are the modules of the short form, which CI runs.
 var quick = []string{
 	"test_os", "test_posix", "test_fileio", "test_file", "test_tempfile", "test_shutil", "test_pathlib", "test_stat", "test_mmap",
-	"test_fcntl", "test_select", "test_poll", "test_epoll", "test_selectors", "test_signal", "test_time", "test_resource", "test_thread",
+	"test_fcntl", "test_select", "test_poll", "test_epoll", "test_selectors", "test_time", "test_resource", "test_thread",
 	"test_threading_local", "test_queue", "test_sqlite3", "test_http_cookiejar", "test_http_cookies", "test_httpservers", "test_random",
 	"test_uuid", "test_json", "test_struct", "test_memoryview", "test_ipaddress", "test_locale", "test_zipfile",
 	"test.test_asyncio.test_events", "test.test_asyncio.test_streams", "test.test_asyncio.test_tasks",
