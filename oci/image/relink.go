@@ -295,7 +295,7 @@ func (r *Result) imageConfig() *v1.ConfigFile {
 // Config is the configuration of the nabla image that runs the guest of an image
 // with the configuration c. labels are added.
 func Config(c v1.Config, g manifest.Guest, labels map[string]string) v1.Config {
-	c.Entrypoint, c.Env = entrypoint(), g.Env
+	c.Entrypoint, c.Cmd, c.Env = entrypoint(), g.Cmd, g.Env
 	c.WorkingDir = g.WorkingDir
 	if c.User != "" {
 		c.User = fmt.Sprintf("%d:%d", g.UID, g.GID)

@@ -1,0 +1,23 @@
+const c = require('node:crypto');
+const { promisify } = require('node:util');
+(async () => {
+  for (const h of ['md5', 'sha1', 'sha256', 'sha512', 'sha3-256', 'blake2b512']) console.log(h, c.createHash(h).update('text').digest('hex'));
+  console.log(c.createHmac('sha256', 'key').update('text').digest('base64'));
+  console.log((await promisify(c.pbkdf2)('password', 'salt', 10000, 32, 'sha512')).toString('hex'));
+  console.log((await promisify(c.scrypt)('password', 'salt', 32)).toString('hex'));
+  const key = Buffer.alloc(32, 1), iv = Buffer.alloc(12, 2);
+  const e = c.createCipheriv('aes-256-gcm', key, iv);
+  const sealed = Buffer.concat([e.update('secret'), e.final()]);
+  console.log(sealed.toString('hex'), e.getAuthTag().toString('hex'));
+  const d = c.createDecipheriv('aes-256-gcm', key, iv);
+  d.setAuthTag(e.getAuthTag());
+  console.log(String(Buffer.concat([d.update(sealed), d.final()])));
+  for (const type of ['ed25519', 'x25519']) console.log(type, (await promisify(c.generateKeyPair)(type)).publicKey.asymmetricKeyType);
+  const rsa = await promisify(c.generateKeyPair)('rsa', { modulusLength: 2048 });
+  const sig = c.sign('sha256', Buffer.from('text'), rsa.privateKey);
+  console.log('rsa', c.verify('sha256', Buffer.from('text'), rsa.publicKey, sig), c.verify('sha256', Buffer.from('other'), rsa.publicKey, sig));
+  console.log('random', c.randomBytes(16).equals(c.randomBytes(16)), c.randomUUID().length);
+  const k = await c.webcrypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign', 'verify']);
+  const s = await c.webcrypto.subtle.sign({ name: 'ECDSA', hash: 'SHA-256' }, k.privateKey, Buffer.from('x'));
+  console.log('webcrypto', await c.webcrypto.subtle.verify({ name: 'ECDSA', hash: 'SHA-256' }, k.publicKey, s, Buffer.from('x')));
+})();
