@@ -62,3 +62,22 @@ func TestNodeChildProcess(t *testing.T) {
 	}
 	compareScript(t, root, argv...)
 }
+
+// TestPythonSubprocess runs subprocess, os.posix_spawn and asyncio's children.
+func TestPythonSubprocess(t *testing.T) {
+	const python, library = "/usr/bin/python3.11", "/usr/lib/python3.11"
+	if _, err := os.Stat(python); err != nil {
+		t.Fatalf("%v: test/packages.sh names its package", err)
+	}
+	root := nablatest.RootFS(t, append(spawned, python)...)
+	script, err := filepath.Abs("children/spawn.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nablatest.CopyFile(t, script, filepath.Join(root, script))
+	nablatest.CopyFile(t, python, filepath.Join(root, python))
+	if err := os.CopyFS(filepath.Join(root, library), os.DirFS(library)); err != nil {
+		t.Fatal(err)
+	}
+	compareScript(t, root, python, script)
+}
