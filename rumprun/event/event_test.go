@@ -119,3 +119,29 @@ func TestTimerIsDueOnTime(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestReopenPipe: an end of a pipe that is opened again, through /proc/PID/fd,
+// waits for nobody, though the other end is closed.
+func TestReopenPipe(t *testing.T) {
+	var s Space
+	r, w := s.NewPipe(0, 0, 0)
+	if _, err := w.Write([]byte("text")); err != nil {
+		t.Fatal(err)
+	}
+	w.Release()
+	f, err := r.Reopen(unix.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := f.(*PipeEnd).PeerOpened(); c != nil {
+		t.Error("the end waits for a writer")
+	}
+	r.Release()
+	b := make([]byte, 8)
+	if n, err := f.Read(b); n != 4 || err != nil {
+		t.Errorf("read: %d, %v", n, err)
+	}
+	if n, err := f.Read(b); n != 0 || err != nil {
+		t.Errorf("read at the end: %d, %v", n, err)
+	}
+}

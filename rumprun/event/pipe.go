@@ -69,7 +69,8 @@ type PipeEnd struct {
 	vfs.Base
 	p       *Pipe
 	r, w    bool
-	peerGen int // the writer generation at open: POLLHUP is for later ones
+	alone   bool // opening waits for no peer
+	peerGen int  // the writer generation at open: POLLHUP is for later ones
 }
 
 func (p *Pipe) open(flags uint32) *PipeEnd {
@@ -137,7 +138,7 @@ func (e *PipeEnd) PeerOpened() <-chan struct{} {
 	defer p.mu.Unlock()
 	came := &p.writerCame
 	switch {
-	case e.r && e.w, e.r && p.writers > 0, e.w && p.readers > 0:
+	case e.alone, e.r && e.w, e.r && p.writers > 0, e.w && p.readers > 0:
 		return nil
 	case e.w:
 		came = &p.readerCame
@@ -388,7 +389,12 @@ func (e *PipeEnd) SetPipeSize(n int) (int, error) {
 }
 
 // Reopen opens the pipe again, as open(2) of /proc/PID/fd/N does.
-func (e *PipeEnd) Reopen(flags uint32) (vfs.File, error) { return e.p.open(flags), nil }
+// A pipe that has no name waits for no peer (fifo_open in fs/pipe.c).
+func (e *PipeEnd) Reopen(flags uint32) (vfs.File, error) {
+	n := e.p.open(flags)
+	n.alone = true
+	return n, nil
+}
 
 // Release closes the end. What is left in the pipe goes with the last one.
 func (e *PipeEnd) Release() {
