@@ -20,6 +20,7 @@ want newuidmap uidmap
 want openssl openssl
 want setpriv util-linux
 want python3 python3
+want npm npm
 want busybox busybox-static
 want node nodejs
 want musl-gcc musl-tools
