@@ -19,9 +19,10 @@ type sharedSpace struct {
 	// windowed says that other programs are linked to the same addresses: its
 	// threads take turns with theirs (turns).
 	windowed atomic.Bool
-	// tag tells its futexes from those at the same addresses elsewhere: 0 for
-	// the first program of a window.
+	// tag tells its futexes in fixed, the addresses that it is linked to, from
+	// those at the same addresses elsewhere: 0 for the first program of a window.
 	tag     uintptr
+	fixed   mm.Range
 	waiting int // threads that wait for a turn; turns.mu protects it
 }
 
@@ -200,6 +201,7 @@ func (t *Task) claimFixed(x *loader.Program) error {
 		q.mu.Lock()
 		q.tags++
 		s.tag = q.tags << 48
+		s.fixed = mm.Range{Start: uintptr(x.Image.Lo()), End: uintptr(x.Image.Hi())}
 		q.mu.Unlock()
 		s.windowed.Store(true)
 		return nil
@@ -209,4 +211,12 @@ func (t *Task) claimFixed(x *loader.Program) error {
 }
 
 // futexKey is what tells the futex at addr from all others.
-func (t *Task) futexKey(addr uintptr) uintptr { return addr | t.p.space.tag }
+// Outside the program's fixed addresses every address is one place, shared or
+// not.
+func (t *Task) futexKey(addr uintptr) uintptr {
+	s := t.p.space
+	if s.tag != 0 && addr >= s.fixed.Start && addr < s.fixed.End {
+		return addr | s.tag
+	}
+	return addr
+}

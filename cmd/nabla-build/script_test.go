@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -191,7 +192,14 @@ func corruptCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	b, err := os.ReadFile(path)
 	ts.Check(err)
-	b[len(b)/2] ^= 0xff
+	at := len(b) / 2
+	if len(args) > 1 { // the byte before the last occurrence of a text
+		at = bytes.LastIndex(b, []byte(args[1])) - 1
+		if at < 0 {
+			ts.Fatalf("%s holds no %q", path, args[1])
+		}
+	}
+	b[at] ^= 0xff
 	ts.Check(os.Chmod(path, 0o644))
 	ts.Check(os.WriteFile(path, b, 0o644))
 }
