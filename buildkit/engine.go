@@ -10,6 +10,7 @@ import (
 
 	"github.com/distribution/reference"
 	"github.com/docker/cli/cli/config"
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/registry"
 	docker "github.com/moby/moby/client"
@@ -118,8 +119,8 @@ func registryAuth(name string) (string, error) {
 		return "", err
 	}
 	host := reference.Domain(ref)
-	if host == "docker.io" {
-		host = "https://index.docker.io/v1/" // the key of this registry in the file
+	if plain, err := reference.ParseNormalizedNamed("x"); err == nil && host == reference.Domain(plain) {
+		host = authn.DefaultAuthKey // where names without a registry are, in the file
 	}
 	a, err := config.LoadDefaultConfigFile(io.Discard).GetAuthConfig(host)
 	if err != nil {

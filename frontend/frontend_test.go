@@ -97,8 +97,8 @@ func TestChain(t *testing.T) {
 		})
 	}
 	// As RUN, COPY and COPY --link make them.
-	base := llb.Image("docker.io/library/base:1@sha256:" + strings.Repeat("a", 64))
-	other := llb.Image("docker.io/library/other:1")
+	base := llb.Image("registry.test/base:1@sha256:" + strings.Repeat("a", 64))
+	other := llb.Image("registry.test/other:1")
 	st := base.Run(llb.Args([]string{"x"}), llb.AddMount("/m", other), llb.WithCustomName("[2/4] RUN x")).Root()
 	st = st.File(llb.Copy(other, "/a", "/b").Copy(other, "/c", "/d"), llb.WithCustomName("[3/4] COPY"))
 	st = llb.Merge([]llb.State{st, llb.Scratch().File(llb.Copy(other, "/e", "/f"))}, llb.WithCustomName("[4/4] LINK"))
@@ -112,7 +112,7 @@ func TestChain(t *testing.T) {
 			t.Errorf("link %d is %q, want %q", i, l.name, want)
 		}
 	}
-	if len(got) != 4 || !strings.HasPrefix(got[0].image, "docker.io/library/base:1@") || got[1].image != "" {
+	if len(got) != 4 || !strings.HasPrefix(got[0].image, "registry.test/base:1@") || got[1].image != "" {
 		t.Fatalf("%+v", got)
 	}
 	// The states are the same vertices as in the whole graph.
@@ -122,7 +122,7 @@ func TestChain(t *testing.T) {
 	if a, b := head(t, got[3].state), head(t, st); a != b {
 		t.Errorf("result: %s, %s", a, b)
 	}
-	if b := labels(got); b["org.opencontainers.image.base.name"] != "docker.io/library/base:1" || b["org.opencontainers.image.base.digest"] != "sha256:"+strings.Repeat("a", 64) {
+	if b := labels(got); b["org.opencontainers.image.base.name"] != "registry.test/base:1" || b["org.opencontainers.image.base.digest"] != "sha256:"+strings.Repeat("a", 64) {
 		t.Errorf("%q", b)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
 )
@@ -28,7 +29,7 @@ func TestParse(t *testing.T) {
 		path, tag string
 		name      string
 	}{
-		{"python", Registry, "", "", "index.docker.io/library/python:latest"},
+		{"python", Registry, "", "", name.DefaultRegistry + "/library/python:latest"},
 		{"localhost:5000/a/b:c", Registry, "", "", "localhost:5000/a/b:c"},
 		{"docker://localhost:5000/a", Registry, "", "", "localhost:5000/a:latest"},
 		{"oci:dir", Layout, "dir", "", ""},
