@@ -94,8 +94,12 @@ func (p *Process) exited() {
 	}
 	parent := p.parent
 	groups := k.newlyOrphaned(p, parent, orphans)
+	leader := p.sid == p.pid
 	k.mu.Unlock()
 	close(p.done)
+	if leader {
+		k.tty.LeaderExits(p.pid)
+	}
 	for _, g := range groups {
 		k.hangUpGroup(g)
 	}

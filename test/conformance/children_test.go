@@ -22,7 +22,7 @@ func TestChildren(t *testing.T) {
 		{"dynamic, fixed addresses", []string{"gcc", "-no-pie"}},
 		{"musl, fixed addresses", []string{"musl-gcc", "-static", "-no-pie"}},
 	} {
-		for _, program := range []string{"children", "jobs", "locks"} {
+		for _, program := range []string{"children", "jobs", "locks", "session"} {
 			t.Run(program+"/"+how.name, func(t *testing.T) {
 				bin := filepath.Join(t.TempDir(), program)
 				build(t, append(how.argv, "-pthread", "-O1", "-w", "-o", bin, "children/"+program+".c")...)
