@@ -54,6 +54,19 @@ func (b *birth) undo(t *Task, why string) {
 // stands still.
 const forkTime = 5 * time.Second
 
+// forkWait is how long it may wait in one call: for longer it waits for its
+// parent, which cannot come.
+const forkWait = 100 * time.Millisecond
+
+// forked returns the birth of a forked child that has no program of its own
+// yet, nil for all others.
+func (p *Process) forked() *birth {
+	if b := p.birth; b != nil && b.fork && !b.done.Load() {
+		return b
+	}
+	return nil
+}
+
 // cloneProcess makes a child process: clone(2) without CLONE_THREAD.
 func (t *Task) cloneProcess(c *linux.CloneArgs) (uintptr, error) {
 	const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUSER | unix.CLONE_NEWNET |

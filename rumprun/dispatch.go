@@ -121,7 +121,7 @@ func (t *Task) call(nr uintptr) (r uintptr, err error) {
 	if nr < maxSyscall {
 		e = t.k.table[nr]
 	}
-	if b := t.p.birth; b != nil && b.fork && !b.done.Load() && !t.mayBeforeExec(nr, &a) {
+	if b := t.p.forked(); b != nil && !t.mayBeforeExec(nr, &a) {
 		name := fmt.Sprintf("system call %d", nr)
 		if e != nil {
 			name = e.Name

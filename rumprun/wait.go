@@ -32,6 +32,10 @@ func (t *Task) Wait(c <-chan struct{}, deadline time.Time) error {
 		defer timer.Stop()
 		timeout = timer.C
 	}
+	if b := t.p.forked(); b != nil {
+		stop := time.AfterFunc(forkWait, func() { b.undo(t, "waited for something") })
+		defer stop.Stop()
+	}
 	t.parked()
 	defer t.resumed()
 	for {

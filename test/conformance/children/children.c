@@ -226,6 +226,22 @@ int main(int c, char **v)
 	waitpid(p, &s, 0);
 	status("fork, failed exec", s);
 
+	/* A child that waits for its parent: refused inside, so only that nothing
+	   hangs is compared. */
+	int pp[2];
+	pipe(pp);
+	double t0 = now();
+	p = fork();
+	if (!p) {
+		alarm(1);
+		read(pp[0], b, 1);
+		_exit(0);
+	}
+	close(pp[1]), close(pp[0]);
+	if (p > 0)
+		waitpid(p, &s, 0);
+	TRUE(now() - t0 < 3);
+
 	/* SIGCHLD, with what it says. */
 	struct sigaction a = {.sa_sigaction = onchld, .sa_flags = SA_SIGINFO | SA_RESTART};
 	sigaction(SIGCHLD, &a, 0);
