@@ -200,7 +200,7 @@ func (t *Task) prepareELF(x *execution) error {
 	if err := loader.Fits(t.k.arena, x.Image); err != nil {
 		return fmt.Errorf("program is linked to addresses %#x-%#x, which are not the guest's: %w", x.Image.Lo(), x.Image.Hi(), err)
 	}
-	if !x.Image.PIE && !t.k.arena.Claimable(uintptr(x.Image.Lo()), uintptr(x.Image.Hi())) {
+	if !x.Image.PIE && !t.p.as.Claimable(uintptr(x.Image.Lo()), uintptr(x.Image.Hi()), t.p.space.users.Load() > 1) {
 		t.k.logf("nabla: execve %s: it is linked to the fixed addresses %#x-%#x, of which another program uses a part for something else", x.ExecFn, x.Image.Lo(), x.Image.Hi())
 		return unix.ENOMEM
 	}

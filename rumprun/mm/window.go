@@ -251,12 +251,12 @@ func (as *AddressSpace) inWindow(r Range) Range {
 }
 
 // Claimable reports whether a program linked to [lo, hi) could be loaded into
-// an address space of its own.
-func (a *Arena) Claimable(lo, hi uintptr) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	r := Range{pageDown(lo), pageUp(hi)}
-	if a.free.covers(r) {
+// an address space of its own, once as has been cleared, or beside it with stays.
+func (as *AddressSpace) Claimable(lo, hi uintptr, stays bool) bool {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	a, r := as.arena, Range{pageDown(lo), pageUp(hi)}
+	if a.free.covers(r) || !stays && as.window == nil && as.owns(r) {
 		return true
 	}
 	_, _, err := a.claimable(r, nil)
