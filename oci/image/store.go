@@ -2,6 +2,7 @@ package image
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -46,9 +48,14 @@ func NewStore() (*Store, error) {
 	return &Store{dir: dir, temporary: true}, nil
 }
 
-// keepFor is how long a cache keeps what another build of nabla-build made,
-// and what was left of one that was killed.
-const keepFor = 30 * 24 * time.Hour
+// A cache keeps what was left of a killed program for keepFor, and what other
+// builds of nabla-build made: the keepBuilds that were used last for keepFor,
+// older ones while they may be in use.
+const (
+	keepFor    = 30 * 24 * time.Hour
+	keepBuilds = 2
+	inUse      = time.Hour
+)
 
 // OpenStore opens, or makes, a cache in a directory.
 func OpenStore(dir string) (*Store, error) {
@@ -62,15 +69,31 @@ func OpenStore(dir string) (*Store, error) {
 	}
 	now := time.Now()
 	os.Chtimes(s.dir, now, now)
-	for _, pattern := range []string{filepath.Join(dir, "????????????????"), filepath.Join(s.dir, "tmp-*")} {
-		found, _ := filepath.Glob(pattern)
-		for _, f := range found {
-			if fi, err := os.Stat(f); err == nil && now.Sub(fi.ModTime()) > keepFor {
-				os.RemoveAll(f)
-			}
+	removeOld(filepath.Join(s.dir, "tmp-*"), now, 1<<30)
+	removeOld(filepath.Join(dir, "????????????????"), now, 1+keepBuilds)
+	return s, nil
+}
+
+// removeOld removes what matches pattern and is older than keepFor, or is not
+// among the newest and not in use.
+func removeOld(pattern string, now time.Time, newest int) {
+	type entry struct {
+		name string
+		age  time.Duration
+	}
+	var all []entry
+	found, _ := filepath.Glob(pattern)
+	for _, f := range found {
+		if fi, err := os.Stat(f); err == nil {
+			all = append(all, entry{f, now.Sub(fi.ModTime())})
 		}
 	}
-	return s, nil
+	slices.SortFunc(all, func(a, b entry) int { return cmp.Compare(a.age, b.age) })
+	for i, e := range all {
+		if e.age > keepFor || i >= newest && e.age > inUse {
+			os.RemoveAll(e.name)
+		}
+	}
 }
 
 // self names the running program by its content.
